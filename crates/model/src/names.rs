@@ -1,0 +1,13 @@
+//! The labels and annotations that Bedplate reads. Each name exists here only.
+
+/// API group of Bedplate's own kinds, and the prefix of its labels and annotations.
+pub const GROUP: &str = "bedplate.dev";
+/// Version of Bedplate's own kinds.
+pub const API_VERSION: &str = "bedplate.dev/v1alpha1";
+/// Annotation (or label) that protects an object from deletion: `"true"`.
+pub const DELETE_PROTECTION: &str = "bedplate.dev/delete-protection";
+/// OpenKruise's label of the same purpose: `Always` or `Cascading`.
+pub const KRUISE_DELETE_PROTECTION: &str = "policy.kruise.io/delete-protection";
+/// Label that says what a workload is for, where the guess is wrong: `training`, `serving`,
+/// `notebook`, `platform` or `other`.
+pub const PURPOSE: &str = "bedplate.dev/purpose";

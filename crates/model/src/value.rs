@@ -1,0 +1,165 @@
+//! The tree that every document becomes: values with the byte span of each one.
+
+use std::ops::Range;
+
+/// A half-open range of byte offsets into the text of a source. Offsets always fall on
+/// character boundaries. A live object has no text: its nodes carry [`Span::NONE`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The span of a value that was never text (a live object, an admission request).
+    pub const NONE: Self = Self { start: u32::MAX, end: u32::MAX };
+
+    /// A span from `start` to `end`, in bytes. Sources are limited to 4 GiB by [`crate::document::Limits`].
+    #[must_use]
+    pub const fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    /// The span as a range for slicing.
+    #[must_use]
+    pub const fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Whether there is text behind this span.
+    #[must_use]
+    pub const fn is_some(self) -> bool {
+        self.start != u32::MAX
+    }
+
+    /// Whether `other` lies inside this span.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+}
+
+/// How a value was written; an edit must keep it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    /// A plain scalar, a block mapping or a block sequence.
+    Block,
+    /// A `{…}` or `[…]` collection, and everything in JSON.
+    Flow,
+    /// A scalar in single or double quotes.
+    Quoted,
+    /// A literal scalar (`|`): its lines are the text's lines, less the indentation.
+    Literal,
+    /// A folded scalar (`>`).
+    Folded,
+}
+
+/// A value and where it stands.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Node {
+    /// What it is.
+    pub value: Value,
+    /// Its bytes. For a block collection: from its first key or dash to the end of its last value.
+    pub span: Span,
+    /// How it was written.
+    pub style: Style,
+}
+
+/// A YAML or JSON value, by the rules that Kubernetes reads YAML with (YAML 1.1 booleans and
+/// octal integers, `sigs.k8s.io/yaml`).
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    /// `true`, `yes`, `on` and their opposites.
+    Bool(bool),
+    /// An integer that fits 64 bits.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// Everything else that is one value.
+    String(Box<str>),
+    /// A sequence.
+    Seq(Vec<Node>),
+    /// A mapping, in the order of the text, without duplicates.
+    Map(Vec<Entry>),
+}
+
+/// One key of a mapping and its value.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    /// The key. Keys that are not strings are kept as they were written.
+    pub key: Box<str>,
+    /// The bytes of the key.
+    pub key_span: Span,
+    /// The value.
+    pub value: Node,
+}
+
+impl Node {
+    /// The entry under `key`, where this is a mapping that has it.
+    #[must_use]
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// The value under `key`, where this is a mapping that has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The text, where this is a string.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The same value without spans, for typed decoding and for JSON output.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(b) => Json::Bool(*b),
+            Value::Int(i) => Json::from(*i),
+            Value::Float(f) => Json::from(*f),
+            Value::String(text) => Json::String(text.to_string()),
+            Value::Seq(items) => Json::Array(items.iter().map(Self::to_json).collect()),
+            Value::Map(entries) => {
+                Json::Object(entries.iter().map(|e| (e.key.to_string(), e.value.to_json())).collect())
+            }
+        }
+    }
+
+    /// A node without text, from a live object or an admission request.
+    #[must_use]
+    pub fn from_json(json: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(b) => Value::Bool(*b),
+            Json::Number(n) => n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int),
+            Json::String(text) => Value::String(text.as_str().into()),
+            Json::Array(items) => Value::Seq(items.iter().map(Self::from_json).collect()),
+            Json::Object(map) => Value::Map(
+                map.iter()
+                    .map(|(key, value)| Entry {
+                        key: key.as_str().into(),
+                        key_span: Span::NONE,
+                        value: Self::from_json(value),
+                    })
+                    .collect(),
+            ),
+        };
+        Self { value, span: Span::NONE, style: Style::Flow }
+    }
+}
