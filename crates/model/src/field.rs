@@ -123,21 +123,23 @@ impl<'a> Field<'a> {
     }
 
     /// The items, where this is a sequence; nothing otherwise.
-    pub fn items(&self) -> impl ExactSizeIterator<Item = Self> + use<'a, '_> {
+    pub fn items(&self) -> impl ExactSizeIterator<Item = Self> + use<'a> {
         let len = match self.value() {
             Some(Value::Seq(items)) => items.len(),
             _ => 0,
         };
-        (0..len).map(|i| self.index(i))
+        let list = self.clone();
+        (0..len).map(move |i| list.index(i))
     }
 
     /// The entries, where this is a mapping; nothing otherwise.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&'a str, Self)> + use<'a, '_> {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&'a str, Self)> + use<'a> {
         let entries: &'a [_] = match self.value() {
             Some(Value::Map(entries)) => entries,
             _ => &[],
         };
-        entries.iter().map(|entry| (&*entry.key, self.key(&entry.key)))
+        let map = self.clone();
+        entries.iter().map(move |entry| (&*entry.key, map.key(&entry.key)))
     }
 
     /// The strings of a sequence of strings; items of other types are passed over.

@@ -19,6 +19,7 @@ pub mod path;
 
 pub mod quantity;
 pub mod value;
+pub mod workload;
 
 pub use document::{Document, LineIndex, SyntaxError};
 pub use exemption::Exemption;
@@ -30,3 +31,4 @@ pub use object::Object;
 pub use path::{FieldPath, Segment};
 
 pub use value::{Entry, Node, Span, Style, Value};
+pub use workload::{Container, PodSet, Purpose, Workload};

@@ -1,0 +1,521 @@
+//! The one table of kinds that hold pods. Everything that Bedplate knows of a kind's shape is a
+//! row here: rules, `explain`, and the policies compiled to CEL read the same rows.
+//!
+//! Paths are dotted; `*` stands for every key of a mapping and `[]` for every item of a list.
+//! In a count's path they stand for the same key or item as in the pods' path.
+
+use super::Purpose;
+use Count::{AtLeast, Field, LessOne, Lower, One, PerNode};
+
+/// A kind that holds pods.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// `kind`.
+    pub kind: &'static str,
+    /// The versions that the row is for; empty for all.
+    pub versions: &'static [&'static str],
+    /// What such workloads are for, where the kind says it.
+    pub purpose: Option<Purpose>,
+    /// Where its pods are.
+    pub pods: &'static [Pods],
+    /// Where whole other objects stand in it, and how often each is made.
+    pub embeds: &'static [Embed],
+    /// `concurrencyPolicy`, for kinds that start the same work again on a schedule.
+    pub overlap: Option<&'static str>,
+    /// Fields of which one has to be set so that finished work is deleted; empty where the
+    /// kind does not finish.
+    pub cleanup: &'static [&'static str],
+    /// Whether it runs to an end.
+    pub finishes: bool,
+    /// How pods are multiplied by code because no path can say it.
+    pub computed: Option<Computed>,
+}
+
+/// Multiplications that need more than paths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Computed {
+    /// Argo: how often each template runs at once follows from steps, DAGs, `withItems` and
+    /// `parallelism`.
+    Argo,
+}
+
+/// One set of pods of a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Pods {
+    /// Its role.
+    pub role: Role,
+    /// Where its template is.
+    pub path: &'static str,
+    /// What stands at the path.
+    pub shape: Shape,
+    /// Its replicas: the product of these.
+    pub count: &'static [Count],
+}
+
+/// How a set of pods is called.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    /// Always this.
+    Named(&'static str),
+    /// The key at the path's `*`.
+    Key,
+    /// The field of this name in the item at the path's last `[]`.
+    Of(&'static str),
+}
+
+/// What stands at a pods' path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// `metadata` and `spec`, as in a Deployment.
+    Template,
+    /// A PodSpec without metadata.
+    PodSpec,
+    /// A KServe component: a PodSpec in which the model's container has a key of its own.
+    Component,
+    /// Spark's driver or executor: image, memory and `gpu` of its own, a template beside them.
+    Spark,
+    /// A Trainer: image, command and `resourcesPerNode`.
+    Trainer,
+    /// One container, with pod fields beside it (Argo's templates).
+    ArgoTemplate,
+}
+
+/// A factor of a number of replicas.
+#[derive(Clone, Copy, Debug)]
+pub enum Count {
+    /// Always one.
+    One,
+    /// A field, and its value where it is missing.
+    Field(&'static str, u64),
+    /// The higher of a count and a field, where that is set (elastic maximum).
+    AtLeast(&'static Self, &'static str),
+    /// The lower of a count and a field, where that is set.
+    Lower(&'static Self, &'static str),
+    /// A field less one, and the field's value where it is missing.
+    LessOne(&'static str, u64),
+    /// One pod for every node.
+    PerNode,
+}
+
+/// A whole object inside another.
+#[derive(Clone, Copy, Debug)]
+pub struct Embed {
+    /// Where it stands. A string there is read as YAML.
+    pub path: &'static str,
+    /// How often it is made at the same time.
+    pub count: &'static [Count],
+    /// A word for the copies, such as `trial`.
+    pub unit: &'static str,
+}
+
+const fn kind(group: &'static str, kind: &'static str, pods: &'static [Pods]) -> Kind {
+    Kind {
+        group,
+        kind,
+        versions: &[],
+        purpose: None,
+        pods,
+        embeds: &[],
+        overlap: None,
+        cleanup: &[],
+        finishes: false,
+        computed: None,
+    }
+}
+
+impl Kind {
+    const fn purpose(mut self, purpose: Purpose) -> Self {
+        self.purpose = Some(purpose);
+        self
+    }
+
+    const fn versions(mut self, versions: &'static [&'static str]) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    const fn embeds(mut self, embeds: &'static [Embed]) -> Self {
+        self.embeds = embeds;
+        self
+    }
+
+    const fn overlap(mut self, path: &'static str) -> Self {
+        self.overlap = Some(path);
+        self
+    }
+
+    /// Runs to an end, and is deleted afterwards where one of these fields is set.
+    const fn finishes(mut self, cleanup: &'static [&'static str]) -> Self {
+        self.finishes = true;
+        self.cleanup = cleanup;
+        self
+    }
+
+    const fn computed(mut self, computed: Computed) -> Self {
+        self.computed = Some(computed);
+        self
+    }
+}
+
+const fn pods(role: Role, path: &'static str, count: &'static [Count]) -> Pods {
+    Pods { role, path, shape: Shape::Template, count }
+}
+
+const fn shaped(role: Role, path: &'static str, shape: Shape, count: &'static [Count]) -> Pods {
+    Pods { role, path, shape, count }
+}
+
+const REPLICAS: &[Count] = &[Field("spec.replicas", 1)];
+const TEMPLATE: &[Pods] = &[pods(Role::Named("pod"), "spec.template", REPLICAS)];
+const ONE_TEMPLATE: &[Pods] = &[pods(Role::Named("pod"), "spec.template", &[One])];
+/// `k8s.io/api/batch/v1`: at most `parallelism` pods, and never more than `completions`.
+const JOB: Count = Lower(&Field("spec.parallelism", 1), "spec.completions");
+const RUN_POLICY: &[&str] = &["spec.runPolicy.ttlSecondsAfterFinished"];
+
+/// Ray's groups under a prefix, as `ray.io/v1` has them in three kinds
+/// (`ray-operator/apis/ray/v1/raycluster_types.go`).
+macro_rules! ray {
+    ($prefix:literal $(, $more:expr)*) => {
+        &[
+            pods(Role::Named("head"), concat!($prefix, ".headGroupSpec.template"), &[One]),
+            pods(
+                Role::Of("groupName"),
+                concat!($prefix, ".workerGroupSpecs[].template"),
+                &[
+                    AtLeast(
+                        &Field(concat!($prefix, ".workerGroupSpecs[].replicas"), 1),
+                        concat!($prefix, ".workerGroupSpecs[].maxReplicas"),
+                    ),
+                    Field(concat!($prefix, ".workerGroupSpecs[].numOfHosts"), 1),
+                ],
+            ),
+            $($more,)*
+        ]
+    };
+}
+
+/// A Kubeflow v1 job: a map of roles (`training-operator/pkg/apis/kubeflow.org/v1`).
+macro_rules! kubeflow {
+    ($kind:literal, $specs:literal) => {
+        kind(
+            "kubeflow.org",
+            $kind,
+            &[pods(
+                Role::Key,
+                concat!("spec.", $specs, ".*.template"),
+                &[Field(concat!("spec.", $specs, ".*.replicas"), 1)],
+            )],
+        )
+        .purpose(Purpose::Training)
+        .finishes(RUN_POLICY)
+    };
+}
+
+/// A KServe component: `maxReplicas` 0 means no limit, which nothing can add up.
+macro_rules! component {
+    ($role:literal, $path:literal) => {
+        shaped(
+            Role::Named($role),
+            $path,
+            Shape::Component,
+            &[AtLeast(&Field(concat!($path, ".minReplicas"), 1), concat!($path, ".maxReplicas"))],
+        )
+    };
+}
+
+/// JobSet's replicated jobs under a prefix.
+macro_rules! replicated_jobs {
+    ($prefix:literal) => {
+        &[pods(
+            Role::Of("name"),
+            concat!($prefix, ".replicatedJobs[].template.spec.template"),
+            &[
+                Field(concat!($prefix, ".replicatedJobs[].replicas"), 1),
+                Field(concat!($prefix, ".replicatedJobs[].template.spec.parallelism"), 1),
+            ],
+        )]
+    };
+}
+
+const ARGO: &[Pods] = &[shaped(Role::Of("name"), "spec.templates[]", Shape::ArgoTemplate, &[One])];
+const ARGO_TTL: &[&str] = &[
+    "spec.ttlStrategy.secondsAfterCompletion",
+    "spec.ttlStrategy.secondsAfterSuccess",
+    "spec.ttlStrategy.secondsAfterFailure",
+];
+
+/// Every kind, sorted by group and kind.
+pub const TABLE: &[Kind] = &[
+    kind("", "Pod", &[shaped(Role::Named("pod"), "", Shape::Template, &[One])]),
+    kind("", "PodTemplate", &[pods(Role::Named("pod"), "template", &[One])]),
+    kind("", "ReplicationController", TEMPLATE),
+    kind("apps", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
+    kind("apps", "Deployment", TEMPLATE),
+    kind("apps", "ReplicaSet", TEMPLATE),
+    kind("apps", "StatefulSet", TEMPLATE),
+    kind("apps.kruise.io", "BroadcastJob", &[pods(Role::Named("pod"), "spec.template", &[PerNode])])
+        .finishes(&["spec.completionPolicy.ttlSecondsAfterFinished"]),
+    kind("apps.kruise.io", "CloneSet", TEMPLATE),
+    kind("apps.kruise.io", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
+    kind("apps.kruise.io", "StatefulSet", TEMPLATE),
+    kind("argoproj.io", "ClusterWorkflowTemplate", ARGO).purpose(Purpose::Training).computed(Computed::Argo),
+    kind(
+        "argoproj.io",
+        "CronWorkflow",
+        &[shaped(Role::Of("name"), "spec.workflowSpec.templates[]", Shape::ArgoTemplate, &[One])],
+    )
+    .purpose(Purpose::Training)
+    .overlap("spec.concurrencyPolicy")
+    .finishes(&[
+        "spec.workflowSpec.ttlStrategy.secondsAfterCompletion",
+        "spec.workflowSpec.ttlStrategy.secondsAfterSuccess",
+        "spec.successfulJobsHistoryLimit",
+    ])
+    .computed(Computed::Argo),
+    kind("argoproj.io", "Workflow", ARGO).purpose(Purpose::Training).finishes(ARGO_TTL).computed(Computed::Argo),
+    kind("argoproj.io", "WorkflowTemplate", ARGO).purpose(Purpose::Training).computed(Computed::Argo),
+    kind(
+        "batch",
+        "CronJob",
+        &[pods(
+            Role::Named("pod"),
+            "spec.jobTemplate.spec.template",
+            &[Lower(&Field("spec.jobTemplate.spec.parallelism", 1), "spec.jobTemplate.spec.completions")],
+        )],
+    )
+    .overlap("spec.concurrencyPolicy"),
+    kind("batch", "Job", &[pods(Role::Named("pod"), "spec.template", &[JOB])])
+        .finishes(&["spec.ttlSecondsAfterFinished"]),
+    kind(
+        "batch.volcano.sh",
+        "Job",
+        &[pods(Role::Of("name"), "spec.tasks[].template", &[Field("spec.tasks[].replicas", 1)])],
+    )
+    .purpose(Purpose::Training)
+    .finishes(&["spec.ttlSecondsAfterFinished"]),
+    kind("jobset.x-k8s.io", "JobSet", replicated_jobs!("spec"))
+        .purpose(Purpose::Training)
+        .finishes(&["spec.ttlSecondsAfterFinished"]),
+    kubeflow!("JAXJob", "jaxReplicaSpecs"),
+    // v1 and v2beta1 agree but for the place of cleanPodPolicy.
+    kubeflow!("MPIJob", "mpiReplicaSpecs"),
+    kind("kubeflow.org", "Experiment", &[])
+        .purpose(Purpose::Training)
+        .embeds(&[
+            Embed {
+                path: "spec.trialTemplate.trialSpec",
+                count: &[Lower(&Field("spec.parallelTrialCount", 3), "spec.maxTrialCount")],
+                unit: "trial",
+            },
+            // v1alpha3 and older: a Go template in a string.
+            Embed {
+                path: "spec.trialTemplate.goTemplate.rawTemplate",
+                count: &[Lower(&Field("spec.parallelTrialCount", 3), "spec.maxTrialCount")],
+                unit: "trial",
+            },
+        ])
+        // Trials are kept only where the user asks for it (spec.resumePolicy, retain).
+        .finishes(&[]),
+    kind("kubeflow.org", "Notebook", ONE_TEMPLATE).purpose(Purpose::Notebook),
+    kubeflow!("PaddleJob", "paddleReplicaSpecs"),
+    kind(
+        "kubeflow.org",
+        "PyTorchJob",
+        &[
+            pods(
+                Role::Named("Master"),
+                "spec.pytorchReplicaSpecs.Master.template",
+                &[Field("spec.pytorchReplicaSpecs.Master.replicas", 1)],
+            ),
+            pods(
+                Role::Named("Worker"),
+                "spec.pytorchReplicaSpecs.Worker.template",
+                &[AtLeast(&Field("spec.pytorchReplicaSpecs.Worker.replicas", 1), "spec.elasticPolicy.maxReplicas")],
+            ),
+        ],
+    )
+    .purpose(Purpose::Training)
+    .finishes(RUN_POLICY),
+    kubeflow!("TFJob", "tfReplicaSpecs"),
+    kubeflow!("XGBoostJob", "xgbReplicaSpecs"),
+    kind(
+        "leaderworkerset.x-k8s.io",
+        "LeaderWorkerSet",
+        &[
+            pods(Role::Named("leader"), "spec.leaderWorkerTemplate.leaderTemplate", REPLICAS),
+            pods(
+                Role::Named("worker"),
+                "spec.leaderWorkerTemplate.workerTemplate",
+                &[Field("spec.replicas", 1), LessOne("spec.leaderWorkerTemplate.size", 1)],
+            ),
+        ],
+    )
+    .purpose(Purpose::Serving),
+    kind(
+        "machinelearning.seldon.io",
+        "SeldonDeployment",
+        &[pods(
+            Role::Of("metadata.name"),
+            "spec.predictors[].componentSpecs[]",
+            &[AtLeast(&Field("spec.predictors[].replicas", 1), "spec.predictors[].componentSpecs[].replicas")],
+        )],
+    )
+    .purpose(Purpose::Serving),
+    kind("ray.io", "RayCluster", ray!("spec")).purpose(Purpose::Training),
+    kind(
+        "ray.io",
+        "RayJob",
+        ray!("spec.rayClusterSpec", pods(Role::Named("submitter"), "spec.submitterPodTemplate", &[One])),
+    )
+    .purpose(Purpose::Training)
+    .finishes(&["spec.shutdownAfterJobFinishes", "spec.ttlSecondsAfterFinished"]),
+    kind("ray.io", "RayService", ray!("spec.rayClusterConfig")).purpose(Purpose::Serving),
+    kind(
+        "serving.kserve.io",
+        "ClusterServingRuntime",
+        &[shaped(Role::Named("runtime"), "spec", Shape::PodSpec, &[One])],
+    )
+    .purpose(Purpose::Serving),
+    kind(
+        "serving.kserve.io",
+        "InferenceService",
+        &[
+            component!("predictor", "spec.predictor"),
+            shaped(
+                Role::Named("worker"),
+                "spec.predictor.workerSpec",
+                Shape::PodSpec,
+                &[
+                    AtLeast(&Field("spec.predictor.minReplicas", 1), "spec.predictor.maxReplicas"),
+                    LessOne("spec.predictor.workerSpec.pipelineParallelSize", 2),
+                ],
+            ),
+            component!("transformer", "spec.transformer"),
+            component!("explainer", "spec.explainer"),
+        ],
+    )
+    .purpose(Purpose::Serving),
+    kind(
+        "serving.kserve.io",
+        "LLMInferenceService",
+        &[
+            shaped(Role::Named("decode"), "spec.template", Shape::PodSpec, REPLICAS),
+            shaped(
+                Role::Named("decode worker"),
+                "spec.worker",
+                Shape::PodSpec,
+                &[Field("spec.replicas", 1), LessOne("spec.parallelism.pipeline", 2)],
+            ),
+            shaped(
+                Role::Named("prefill"),
+                "spec.prefill.template",
+                Shape::PodSpec,
+                &[Field("spec.prefill.replicas", 1)],
+            ),
+            shaped(
+                Role::Named("prefill worker"),
+                "spec.prefill.worker",
+                Shape::PodSpec,
+                &[Field("spec.prefill.replicas", 1), LessOne("spec.prefill.parallelism.pipeline", 2)],
+            ),
+        ],
+    )
+    .purpose(Purpose::Serving),
+    kind("serving.kserve.io", "ServingRuntime", &[shaped(Role::Named("runtime"), "spec", Shape::PodSpec, &[One])])
+        .purpose(Purpose::Serving),
+    kind("serving.knative.dev", "Service", ONE_TEMPLATE).purpose(Purpose::Serving),
+    kind(
+        "sparkoperator.k8s.io",
+        "ScheduledSparkApplication",
+        &[
+            shaped(Role::Named("driver"), "spec.template.driver", Shape::Spark, &[One]),
+            shaped(
+                Role::Named("executor"),
+                "spec.template.executor",
+                Shape::Spark,
+                &[AtLeast(
+                    &Field("spec.template.executor.instances", 1),
+                    "spec.template.dynamicAllocation.maxExecutors",
+                )],
+            ),
+        ],
+    )
+    .purpose(Purpose::Training)
+    .overlap("spec.concurrencyPolicy")
+    .finishes(&["spec.successfulRunHistoryLimit", "spec.template.timeToLiveSeconds"]),
+    kind(
+        "sparkoperator.k8s.io",
+        "SparkApplication",
+        &[
+            shaped(Role::Named("driver"), "spec.driver", Shape::Spark, &[One]),
+            shaped(
+                Role::Named("executor"),
+                "spec.executor",
+                Shape::Spark,
+                &[AtLeast(&Field("spec.executor.instances", 1), "spec.dynamicAllocation.maxExecutors")],
+            ),
+        ],
+    )
+    .purpose(Purpose::Training)
+    .finishes(&["spec.timeToLiveSeconds"]),
+    kind("trainer.kubeflow.org", "ClusterTrainingRuntime", replicated_jobs!("spec.template.spec"))
+        .purpose(Purpose::Training),
+    kind(
+        "trainer.kubeflow.org",
+        "TrainJob",
+        &[shaped(Role::Named("node"), "spec.trainer", Shape::Trainer, &[Field("spec.trainer.numNodes", 1)])],
+    )
+    .purpose(Purpose::Training),
+    kind("trainer.kubeflow.org", "TrainingRuntime", replicated_jobs!("spec.template.spec")).purpose(Purpose::Training),
+    kind("workload.codeflare.dev", "AppWrapper", &[]).versions(&["v1beta2"]).embeds(&[Embed {
+        path: "spec.components[].template",
+        count: &[One],
+        unit: "component",
+    }]),
+    kind("workload.codeflare.dev", "AppWrapper", &[]).versions(&["v1beta1"]).embeds(&[Embed {
+        path: "spec.resources.GenericItems[].generictemplate",
+        count: &[One],
+        unit: "item",
+    }]),
+];
+
+/// The row for a kind.
+#[must_use]
+pub fn find(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
+    TABLE.iter().find(|row| {
+        row.kind == kind && row.group == group && (row.versions.is_empty() || row.versions.contains(&version))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_stands_for_the_same_keys_and_items_as_its_pods() {
+        fn path(count: &Count) -> Vec<&'static str> {
+            match count {
+                One | PerNode => vec![],
+                Field(path, _) | LessOne(path, _) => vec![path],
+                AtLeast(inner, path_) | Lower(inner, path_) => {
+                    let mut all = path(inner);
+                    all.push(path_);
+                    all
+                }
+            }
+        }
+        let wild = |path: &str| {
+            path.split('.').filter(|p| *p == "*" || p.ends_with("[]")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        for row in TABLE {
+            for pods in row.pods {
+                for count in pods.count.iter().flat_map(path) {
+                    let (of_pods, of_count) = (wild(pods.path), wild(count));
+                    assert_eq!(of_pods[..of_count.len().min(of_pods.len())], of_count[..], "{}: {count}", row.kind);
+                }
+            }
+        }
+    }
+}

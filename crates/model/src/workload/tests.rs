@@ -1,0 +1,114 @@
+//! Workloads as their authors would count them.
+
+use crate::document::{Limits, parse};
+use crate::object::Object;
+use crate::workload::{Purpose, Workload};
+
+fn with<T>(yaml: &str, look: impl FnOnce(&Workload<'_>) -> T) -> T {
+    let parsed = parse(yaml, &Limits::DEFAULT);
+    assert_eq!(parsed.errors, []);
+    let object = Object::of(&parsed.documents[0]).remove(0);
+    look(&Workload::new(&object).expect("a workload"))
+}
+
+const GPUS: &str = "{containers: [{name: a, image: x, resources: {limits: {nvidia.com/gpu: 8}}}]}";
+
+#[test]
+fn a_job_of_eight_workers_with_eight_gpus_is_64_gpus() {
+    let yaml = format!(
+        "apiVersion: kubeflow.org/v1\nkind: PyTorchJob\nmetadata: {{name: a}}\nspec:\n  pytorchReplicaSpecs:\n    Worker:\n      replicas: 8\n      template:\n        spec: {GPUS}\n"
+    );
+    with(&yaml, |w| {
+        assert_eq!(w.accelerators(), 64);
+        assert_eq!(w.pod_sets[0].replicas.reckoning(), "8 replicas");
+        assert_eq!(w.purpose, Purpose::Training);
+    });
+}
+
+#[test]
+fn elastic_jobs_count_at_their_maximum() {
+    let yaml = format!(
+        "apiVersion: kubeflow.org/v1\nkind: PyTorchJob\nspec:\n  elasticPolicy: {{minReplicas: 1, maxReplicas: 4}}\n  pytorchReplicaSpecs:\n    Worker: {{replicas: 2, template: {{spec: {GPUS}}}}}\n"
+    );
+    with(&yaml, |w| assert_eq!(w.accelerators(), 32));
+}
+
+#[test]
+fn a_search_counts_every_trial_that_runs_at_once() {
+    let yaml = format!(
+        "apiVersion: kubeflow.org/v1beta1\nkind: Experiment\nspec:\n  parallelTrialCount: 10\n  maxTrialCount: 100\n  trialTemplate:\n    trialSpec:\n      apiVersion: batch/v1\n      kind: Job\n      spec: {{template: {{spec: {GPUS}}}}}\n"
+    );
+    with(&yaml, |w| {
+        assert_eq!(w.accelerators(), 80);
+        assert_eq!(w.pod_sets[0].role, "trial / pod");
+        assert_eq!(w.pod_sets[0].replicas.reckoning(), "10 trials");
+    });
+}
+
+#[test]
+fn ray_groups_multiply_by_hosts_and_ignore_the_unset_maximum() {
+    let yaml = format!(
+        "apiVersion: ray.io/v1\nkind: RayCluster\nspec:\n  headGroupSpec: {{template: {{spec: {{containers: [{{name: h, image: r}}]}}}}}}\n  workerGroupSpecs:\n  - {{groupName: a, replicas: 1, maxReplicas: 3, numOfHosts: 2, template: {{spec: {GPUS}}}}}\n  - {{groupName: b, replicas: 1, maxReplicas: 2147483647, template: {{spec: {GPUS}}}}}\n"
+    );
+    with(&yaml, |w| {
+        assert_eq!(w.accelerators(), 3 * 2 * 8 + 8);
+        let roles: Vec<_> = w.pod_sets.iter().map(|p| p.role.as_str()).collect();
+        assert_eq!(roles, ["head", "a", "b"]);
+    });
+}
+
+#[test]
+fn init_containers_and_sidecars_count_as_the_scheduler_counts() {
+    let gpu = |n: u32| format!("resources: {{limits: {{nvidia.com/gpu: {n}}}}}");
+    let yaml = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  initContainers:\n  - {{name: side, image: x, restartPolicy: Always, {}}}\n  - {{name: init, image: x, {}}}\n  containers:\n  - {{name: a, image: x, {}}}\n  - {{name: b, image: x, {}}}\n",
+        gpu(1),
+        gpu(4),
+        gpu(2),
+        gpu(1)
+    );
+    // init 4 + sidecar 1 is more than 2 + 1 + sidecar 1.
+    with(&yaml, |w| assert_eq!(w.accelerators(), 5));
+}
+
+#[test]
+fn a_job_never_runs_more_pods_than_completions() {
+    let yaml = format!(
+        "apiVersion: batch/v1\nkind: Job\nspec: {{parallelism: 10, completions: 3, template: {{spec: {GPUS}}}}}\n"
+    );
+    with(&yaml, |w| assert_eq!(w.accelerators(), 24));
+}
+
+#[test]
+fn argo_fan_out_counts_where_it_is_literal() {
+    let yaml = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  entrypoint: main\n  templates:\n  - name: main\n    steps:\n    - - {name: s, template: train, withItems: [1, 2, 3, 4, 5]}\n  - name: train\n    container: {image: x, resources: {limits: {nvidia.com/gpu: 2}}}\n";
+    with(yaml, |w| {
+        assert_eq!(w.pod_sets.len(), 1);
+        assert_eq!(w.accelerators(), 10);
+    });
+    with(&yaml.replace("  entrypoint", "  parallelism: 2\n  entrypoint"), |w| assert_eq!(w.accelerators(), 4));
+}
+
+#[test]
+fn an_unknown_kind_is_a_guess() {
+    let yaml = format!(
+        "apiVersion: example.com/v1\nkind: Fancy\nspec: {{group: {{replicas: 3, template: {{spec: {GPUS}}}}}}}\n"
+    );
+    with(&yaml, |w| {
+        assert!(w.guessed());
+        assert_eq!(w.accelerators(), 24);
+    });
+}
+
+#[test]
+fn a_known_server_is_serving_and_an_operator_is_platform() {
+    let deployment = |image: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nspec: {{template: {{spec: {{containers: [{{name: a, image: {image}}}]}}}}}}\n"
+        )
+    };
+    let purpose = |image: &str| with(&deployment(image), |w| w.purpose);
+    assert_eq!(purpose("docker.io/vllm/vllm-openai:v0.9.1"), Purpose::Serving);
+    assert_eq!(purpose("docker.io/kubeflow/training-operator:v1"), Purpose::Platform);
+    assert_eq!(purpose("docker.io/kubeflownotebookswg/jupyter-scipy:v1"), Purpose::Notebook);
+}
