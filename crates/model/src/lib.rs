@@ -17,6 +17,7 @@ pub mod names;
 pub mod object;
 pub mod path;
 
+pub mod profile;
 pub mod quantity;
 pub mod value;
 pub mod workload;
@@ -30,5 +31,6 @@ pub use image::ImageRef;
 pub use object::Object;
 pub use path::{FieldPath, Segment};
 
+pub use profile::{Profile, Settings};
 pub use value::{Entry, Node, Span, Style, Value};
 pub use workload::{Container, PodSet, Purpose, Workload};

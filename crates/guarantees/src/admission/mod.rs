@@ -1,0 +1,5 @@
+//! No job takes more than its share, and only trusted images run.
+
+pub mod rules;
+
+pub use rules::RULES;

@@ -1,0 +1,5 @@
+//! A flood never starves the controllers.
+
+pub mod rules;
+
+pub use rules::RULES;

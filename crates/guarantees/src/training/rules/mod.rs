@@ -1,0 +1,6 @@
+//! The rules of `training`, one a file.
+
+use crate::Rule;
+
+/// All of them.
+pub static RULES: &[&Rule] = &[];

@@ -1,0 +1,556 @@
+//! The profile: what a platform wants, in `bedplate.yaml` and later in the cluster. The same
+//! types give the JSON Schema for editors and the CRD.
+
+mod schema;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{Limits, SyntaxError, parse};
+use crate::exemption::{Exemption, glob};
+use crate::finding::Severity;
+use crate::names;
+use crate::path::FieldPath;
+use crate::value::Span;
+
+/// What a platform team wants of its cluster. `spec: {}` protects with good defaults.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StabilityProfile {
+    /// `bedplate.dev/v1alpha1`
+    pub api_version: String,
+    /// `StabilityProfile`
+    pub kind: String,
+    /// The name, as of every Kubernetes object.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What is wanted.
+    #[serde(default)]
+    pub spec: Spec,
+}
+
+/// Why one subject need not follow one rule, and until when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExemptionObject {
+    /// `bedplate.dev/v1alpha1`
+    pub api_version: String,
+    /// `Exemption`
+    pub kind: String,
+    /// The name, as of every Kubernetes object.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What is exempt, why, and until when.
+    pub spec: Exemption,
+}
+
+/// A name; everything else that Kubernetes puts here is passed over.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct Metadata {
+    /// The name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// What is wanted of the whole cluster, and where a namespace differs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// Settings that hold everywhere.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// Settings of some namespaces, which win over those above. Later entries win.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<NamespaceSettings>,
+}
+
+/// Settings of some namespaces.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceSettings {
+    /// The namespaces; `*` stands for any text.
+    pub names: Vec<String>,
+    /// What differs in them.
+    #[serde(flatten)]
+    pub settings: Settings,
+}
+
+/// Settings, one section a guarantee. What is missing has the default that its text names.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// Severity of rules that differs from their own: `off`, `info`, `warning` or `error`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, Level>,
+    /// No job takes more than its share, and only trusted images run.
+    pub admission: Admission,
+    /// What everything hangs on cannot be deleted by mistake.
+    pub deletion: Deletion,
+    /// A flood never starves the controllers.
+    pub fairness: Fairness,
+    /// An outside name costs two queries, not ten.
+    pub dns: Dns,
+    /// PID 1 forwards signals and reaps children.
+    pub image: Image,
+    /// A termination costs no training progress.
+    pub training: Training,
+    /// A new version drops no request.
+    pub serving: Serving,
+}
+
+/// How bad a rule's findings are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The rule does not run.
+    Off,
+    /// Worth knowing.
+    Info,
+    /// Will hurt when something else goes wrong too.
+    Warning,
+    /// Brings something down by itself.
+    Error,
+}
+
+impl<'de> Deserialize<'de> for Level {
+    /// `off` without quotes is `false` to YAML 1.1, and people will write it without.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Bool(false) => Ok(Self::Off),
+            serde_json::Value::String(word) => match word.as_str() {
+                "off" => Ok(Self::Off),
+                "info" => Ok(Self::Info),
+                "warning" => Ok(Self::Warning),
+                "error" => Ok(Self::Error),
+                _ => Err(serde::de::Error::custom(format!("`{word}` is no level"))),
+            },
+            _ => Err(serde::de::Error::custom("a level is one word")),
+        }
+    }
+}
+
+impl Level {
+    /// The severity; nothing for `off`.
+    #[must_use]
+    pub const fn severity(self) -> Option<Severity> {
+        match self {
+            Self::Off => None,
+            Self::Info => Some(Severity::Info),
+            Self::Warning => Some(Severity::Warning),
+            Self::Error => Some(Severity::Error),
+        }
+    }
+}
+
+/// Limits on what may be asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Admission {
+    /// Most accelerators of one job, all its pods together. Default 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerators_per_job: Option<u64>,
+    /// Most accelerators of one pod. Default 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerators_per_pod: Option<u64>,
+    /// Most accelerators of a search or a fan-out, all its trials together. Default 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerators_per_search: Option<u64>,
+    /// Where images may come from, such as `registry.example.com` or `docker.io/kubeflow`.
+    /// Default: the registries that the projects of the field publish in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registries: Option<Vec<String>>,
+}
+
+/// What is protected from deletion.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Deletion {
+    /// Namespaces that production depends on; `*` stands for any text. Default `prod*`,
+    /// `*-prod`, `production*`, `*-production`, `kubeflow`, `kserve`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub production_namespaces: Option<Vec<String>>,
+}
+
+/// What the API server has to share out.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Fairness {
+    /// `--max-requests-inflight` and `--max-mutating-requests-inflight` of one API server
+    /// together. Default 600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_concurrency: Option<u32>,
+}
+
+/// How names are looked up.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Dns {
+    /// The cluster's domain. Default `cluster.local`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_domain: Option<String>,
+    /// Whether CoreDNS is known to answer outside names at the first query (autopath). Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autopath: Option<bool>,
+}
+
+/// What counts as an init.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Image {
+    /// Programs besides tini, dumb-init and catatonit that forward signals and reap children.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inits: Option<Vec<String>>,
+}
+
+/// What a termination may cost.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Training {
+    /// Seconds that a training pod needs to save its state. Default 300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<u64>,
+}
+
+/// What a rollout may cost.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Serving {
+    /// Seconds that a server needs to finish open requests. Default 30.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_seconds: Option<u64>,
+}
+
+/// Where the projects of the field publish their images.
+const REGISTRIES: &[&str] = &[
+    "registry.k8s.io",
+    "nvcr.io",
+    "gcr.io/distroless",
+    "gcr.io/ml-pipeline",
+    "ghcr.io/kubeflow",
+    "ghcr.io/kserve",
+    "ghcr.io/huggingface",
+    "quay.io/jupyter",
+    "quay.io/argoproj",
+    "quay.io/kuberay",
+    "docker.io/kubeflow",
+    "docker.io/kubeflowkatib",
+    "docker.io/kubeflownotebookswg",
+    "docker.io/kserve",
+    "docker.io/rayproject",
+    "docker.io/volcanosh",
+    "docker.io/mpioperator",
+    "docker.io/pytorch",
+    "docker.io/tensorflow",
+    "docker.io/vllm",
+    "docker.io/lmsysorg",
+    "docker.io/seldonio",
+    "docker.io/apache",
+    "docker.io/openkruise",
+    "docker.io/library",
+];
+
+const PRODUCTION: &[&str] = &["prod*", "*-prod", "production*", "*-production", "kubeflow", "kserve"];
+
+impl Settings {
+    /// Most accelerators of one job.
+    #[must_use]
+    pub fn accelerators_per_job(&self) -> u64 {
+        self.admission.accelerators_per_job.unwrap_or(8)
+    }
+
+    /// Most accelerators of one pod.
+    #[must_use]
+    pub fn accelerators_per_pod(&self) -> u64 {
+        self.admission.accelerators_per_pod.unwrap_or(8)
+    }
+
+    /// Most accelerators of a search.
+    #[must_use]
+    pub fn accelerators_per_search(&self) -> u64 {
+        self.admission.accelerators_per_search.unwrap_or(64)
+    }
+
+    /// Trusted registries.
+    #[must_use]
+    pub fn registries(&self) -> Vec<&str> {
+        list(self.admission.registries.as_deref(), REGISTRIES)
+    }
+
+    /// Patterns of production namespaces.
+    #[must_use]
+    pub fn production_namespaces(&self) -> Vec<&str> {
+        list(self.deletion.production_namespaces.as_deref(), PRODUCTION)
+    }
+
+    /// The API server's concurrency.
+    #[must_use]
+    pub fn server_concurrency(&self) -> u32 {
+        self.fairness.server_concurrency.unwrap_or(600)
+    }
+
+    /// The cluster's domain.
+    #[must_use]
+    pub fn cluster_domain(&self) -> &str {
+        self.dns.cluster_domain.as_deref().unwrap_or("cluster.local")
+    }
+
+    /// Declared inits besides the well-known ones.
+    #[must_use]
+    pub fn inits(&self) -> Vec<&str> {
+        list(self.image.inits.as_deref(), &[])
+    }
+
+    /// Seconds to save a training state.
+    #[must_use]
+    pub fn grace_seconds(&self) -> u64 {
+        self.training.grace_seconds.unwrap_or(300)
+    }
+
+    /// Seconds to finish open requests.
+    #[must_use]
+    pub fn drain_seconds(&self) -> u64 {
+        self.serving.drain_seconds.unwrap_or(30)
+    }
+
+    /// These settings with another's where that says something.
+    fn with(&self, over: &Self) -> Self {
+        let mut rules = self.rules.clone();
+        rules.extend(over.rules.iter().map(|(rule, level)| (rule.clone(), *level)));
+        let (a, b) = (self, over);
+        Self {
+            rules,
+            admission: Admission {
+                accelerators_per_job: b.admission.accelerators_per_job.or(a.admission.accelerators_per_job),
+                accelerators_per_pod: b.admission.accelerators_per_pod.or(a.admission.accelerators_per_pod),
+                accelerators_per_search: b.admission.accelerators_per_search.or(a.admission.accelerators_per_search),
+                registries: b.admission.registries.clone().or_else(|| a.admission.registries.clone()),
+            },
+            deletion: Deletion {
+                production_namespaces: b
+                    .deletion
+                    .production_namespaces
+                    .clone()
+                    .or_else(|| a.deletion.production_namespaces.clone()),
+            },
+            fairness: Fairness { server_concurrency: b.fairness.server_concurrency.or(a.fairness.server_concurrency) },
+            dns: Dns {
+                cluster_domain: b.dns.cluster_domain.clone().or_else(|| a.dns.cluster_domain.clone()),
+                autopath: b.dns.autopath.or(a.dns.autopath),
+            },
+            image: Image { inits: b.image.inits.clone().or_else(|| a.image.inits.clone()) },
+            training: Training { grace_seconds: b.training.grace_seconds.or(a.training.grace_seconds) },
+            serving: Serving { drain_seconds: b.serving.drain_seconds.or(a.serving.drain_seconds) },
+        }
+    }
+}
+
+fn list<'a>(set: Option<&'a [String]>, default: &[&'a str]) -> Vec<&'a str> {
+    set.map_or_else(|| default.to_vec(), |set| set.iter().map(String::as_str).collect())
+}
+
+/// A profile ready to be asked.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    settings: Settings,
+    namespaces: Vec<(Vec<String>, Settings)>,
+    /// The exemptions, each with its place in the profile's text.
+    pub exemptions: Vec<(Exemption, Span)>,
+}
+
+impl Profile {
+    /// The settings of a namespace. The namespace of an object that names none is not known:
+    /// it gets the settings that hold everywhere.
+    #[must_use]
+    pub fn settings(&self, namespace: Option<&str>) -> &Settings {
+        namespace
+            .and_then(|namespace| {
+                self.namespaces.iter().rev().find(|(names, _)| names.iter().any(|pattern| glob(pattern, namespace)))
+            })
+            .map_or(&self.settings, |(_, settings)| settings)
+    }
+
+    /// Reads `bedplate.yaml`: a `StabilityProfile` and any number of `Exemption`s.
+    ///
+    /// # Errors
+    /// Every mistake with its place: unknown keys (with the nearest known one), wrong types,
+    /// rules that do not exist, dates that are none. `known_rules` are the names of all rules.
+    pub fn parse(text: &str, known_rules: &[&str]) -> Result<Self, Vec<SyntaxError>> {
+        let parsed = parse(text, &Limits::DEFAULT);
+        let mut errors = parsed.errors;
+        let mut profile = Self::default();
+        let mut seen = false;
+        for document in &parsed.documents {
+            let root = &document.root;
+            let fail = |errors: &mut Vec<SyntaxError>, path: FieldPath, message: String, help: Option<String>| {
+                errors.push(SyntaxError { message, span: path.locate(root).span(), help });
+            };
+            let kind = root.get("kind").and_then(|node| node.as_str()).unwrap_or_default();
+            let api_version = root.get("apiVersion").and_then(|node| node.as_str()).unwrap_or_default();
+            let schema = match kind {
+                "StabilityProfile" => schemars::schema_for!(StabilityProfile),
+                "Exemption" => schemars::schema_for!(ExemptionObject),
+                _ => {
+                    let message = "expected `kind: StabilityProfile` or `kind: Exemption`".to_owned();
+                    fail(
+                        &mut errors,
+                        FieldPath::default().key("kind"),
+                        message,
+                        Some(format!("start with `apiVersion: {}`", names::API_VERSION)),
+                    );
+                    continue;
+                }
+            };
+            if api_version != names::API_VERSION {
+                let message = format!("expected `apiVersion: {}`", names::API_VERSION);
+                fail(&mut errors, FieldPath::default().key("apiVersion"), message, None);
+                continue;
+            }
+            let before = errors.len();
+            errors.extend(schema::check(root, schema.as_value()));
+            if errors.len() > before {
+                continue;
+            }
+            let json = root.to_json();
+            let unknown = |rule: &str| {
+                let near = nearest(rule, known_rules);
+                (!known_rules.contains(&rule))
+                    .then(|| (format!("there is no rule `{rule}`"), near.map(|near| format!("did you mean `{near}`?"))))
+            };
+            if kind == "Exemption" {
+                match serde_json::from_value::<ExemptionObject>(json) {
+                    Ok(object) => {
+                        let at = |key: &str| FieldPath::default().key("spec").key(key);
+                        if let Some((message, help)) = unknown(&object.spec.rule) {
+                            fail(&mut errors, at("rule"), message, help);
+                        }
+                        if !is_day(&object.spec.expires) {
+                            fail(
+                                &mut errors,
+                                at("expires"),
+                                "not a day".to_owned(),
+                                Some("write it as YYYY-MM-DD".to_owned()),
+                            );
+                        }
+                        if object.spec.reason.trim().is_empty() {
+                            fail(&mut errors, at("reason"), "an exemption needs a reason".to_owned(), None);
+                        }
+                        let span = at("expires").locate(root).span();
+                        profile.exemptions.push((object.spec, span));
+                    }
+                    Err(error) => fail(&mut errors, FieldPath::default().key("spec"), error.to_string(), None),
+                }
+                continue;
+            }
+            if std::mem::replace(&mut seen, true) {
+                fail(
+                    &mut errors,
+                    FieldPath::default().key("kind"),
+                    "a second StabilityProfile in one file".to_owned(),
+                    None,
+                );
+                continue;
+            }
+            match serde_json::from_value::<StabilityProfile>(json) {
+                Ok(object) => {
+                    let spec = FieldPath::default().key("spec");
+                    for rule in object.spec.settings.rules.keys() {
+                        if let Some((message, help)) = unknown(rule) {
+                            fail(&mut errors, spec.clone().key("rules").key(rule.as_str()), message, help);
+                        }
+                    }
+                    for (i, entry) in object.spec.namespaces.into_iter().enumerate() {
+                        for rule in entry.settings.rules.keys() {
+                            if let Some((message, help)) = unknown(rule) {
+                                let path = spec.clone().key("namespaces").index(i).key("rules").key(rule.as_str());
+                                fail(&mut errors, path, message, help);
+                            }
+                        }
+                        profile.namespaces.push((entry.names, object.spec.settings.with(&entry.settings)));
+                    }
+                    profile.settings = object.spec.settings;
+                }
+                Err(error) => fail(&mut errors, FieldPath::default().key("spec"), error.to_string(), None),
+            }
+        }
+        if errors.is_empty() { Ok(profile) } else { Err(errors) }
+    }
+
+    /// The JSON Schema of `bedplate.yaml`, for editors.
+    #[must_use]
+    pub fn json_schema() -> serde_json::Value {
+        serde_json::json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "bedplate.yaml",
+            "oneOf": [schemars::schema_for!(StabilityProfile), schemars::schema_for!(ExemptionObject)],
+        })
+    }
+}
+
+/// The nearest of some names, where one is near enough to be meant.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    known
+        .iter()
+        .map(|other| (strsim::damerau_levenshtein(name, other), *other))
+        .min()
+        .filter(|(distance, other)| *distance <= 1 + other.len() / 4)
+        .map(|(_, other)| other)
+}
+
+fn is_day(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').map(|part| (part.len(), part.parse::<u32>().ok())).collect();
+    matches!(parts[..], [(4, Some(_)), (2, Some(1..=12)), (2, Some(1..=31))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> Vec<(String, Option<String>)> {
+        Profile::parse(text, &["gpu-ceiling", "no-init"])
+            .unwrap_err()
+            .into_iter()
+            .map(|e| (e.message, e.help))
+            .collect()
+    }
+
+    const HEAD: &str = "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\n";
+
+    #[test]
+    fn a_namespace_overrides_what_holds_everywhere() {
+        let text = format!(
+            "{HEAD}spec:\n  admission: {{acceleratorsPerJob: 16}}\n  namespaces:\n  - names: [team-*]\n    admission: {{acceleratorsPerPod: 2}}\n    rules: {{no-init: off}}\n"
+        );
+        let profile = Profile::parse(&text, &["no-init"]).unwrap();
+        let team = profile.settings(Some("team-a"));
+        assert_eq!((team.accelerators_per_job(), team.accelerators_per_pod()), (16, 2));
+        assert_eq!(team.rules["no-init"], Level::Off);
+        assert_eq!(profile.settings(Some("other")).accelerators_per_pod(), 8);
+    }
+
+    #[test]
+    fn a_mistyped_key_is_named_with_the_one_that_was_meant() {
+        let text = format!("{HEAD}spec:\n  admision: {{}}\n");
+        assert_eq!(
+            errors(&text),
+            [("unknown key `admision`".to_owned(), Some("did you mean `admission`?".to_owned()))]
+        );
+        let text = format!("{HEAD}spec:\n  admission: {{acceleratorsPerJob: many}}\n");
+        assert_eq!(errors(&text)[0].0, "expected a whole number, found a string");
+        let text = format!("{HEAD}spec:\n  rules: {{gpu-cieling: off}}\n");
+        assert_eq!(errors(&text)[0].1.as_deref(), Some("did you mean `gpu-ceiling`?"));
+        let text = format!("{HEAD}spec:\n  rules: {{gpu-ceiling: loud}}\n");
+        assert_eq!(errors(&text)[0].0, "expected one of `off`, `info`, `warning`, `error`, found `loud`");
+    }
+
+    #[test]
+    fn an_exemption_needs_all_four() {
+        let text = "apiVersion: bedplate.dev/v1alpha1\nkind: Exemption\nspec:\n  rule: no-init\n  subject: {name: a}\n  reason: x\n  expires: 2026-13-01\n";
+        assert_eq!(errors(text)[0], ("not a day".to_owned(), Some("write it as YYYY-MM-DD".to_owned())));
+        let text = "apiVersion: bedplate.dev/v1alpha1\nkind: Exemption\nspec:\n  rule: no-init\n  subject: {name: a}\n  expires: 2026-12-01\n";
+        assert_eq!(errors(text)[0].0, "missing key `reason`");
+    }
+}
