@@ -65,6 +65,19 @@ impl Neighbours {
         Self::MARKS.iter().any(|mark| memchr::memmem::find(text.as_bytes(), mark.as_bytes()).is_some())
     }
 
+    /// The facts of two runs over files, the first's before the second's.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        for (namespace, selectors) in other.budgets {
+            self.budgets.entry(namespace).or_default().extend(selectors);
+        }
+        self.flow_schemas.extend(other.flow_schemas);
+        self.priority_levels.extend(other.priority_levels);
+        self.claim_templates.extend(other.claim_templates);
+        self.node_local_dns |= other.node_local_dns;
+        self
+    }
+
     /// Learns from an object.
     pub fn add(&mut self, object: &Object<'_>) {
         let namespace = || object.namespace().unwrap_or_default().to_owned();

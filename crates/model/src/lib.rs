@@ -8,6 +8,7 @@
 pub mod accelerator;
 pub mod document;
 
+pub mod edit;
 pub mod exemption;
 pub mod field;
 pub mod finding;

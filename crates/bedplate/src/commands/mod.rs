@@ -1,0 +1,90 @@
+//! The command line: one file a command.
+
+mod check;
+mod explain;
+mod fix;
+mod init;
+mod reference;
+mod rules;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::files::FileError;
+
+/// Keeps machine-learning platforms on Kubernetes standing.
+#[derive(Parser, Debug)]
+#[command(
+    name = "bedplate",
+    version,
+    about,
+    after_help = "Exit status: 0 nothing found, 1 something found, 2 could not run."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Find what would bring the platform down in manifests, Dockerfiles and Corefiles
+    Check(check::Args),
+    /// Show what Bedplate sees in a file: roles, replicas, accelerators, images, signals, grace
+    Explain(explain::Args),
+    /// List the rules, or print the page of one
+    Rules(rules::Args),
+    /// Write a commented bedplate.yaml that fits the manifests that are there
+    Init(init::Args),
+    /// Print the JSON Schema of bedplate.yaml, or of the JSON report
+    Schema(reference::SchemaArgs),
+    /// Print completions for a shell
+    Completions(reference::CompletionArgs),
+    /// Print the manual page
+    Man,
+}
+
+/// Why a command could not run at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A file or a folder.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A profile with mistakes; they were printed.
+    #[error("{} has {count} mistake{}; nothing was checked", path.display(), if *count == 1 { "" } else { "s" })]
+    Profile {
+        /// The profile.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// Anything else, as a sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Runs a command.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
+    match cli.command {
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Rules(args) => rules::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Schema(args) => reference::schema(&args),
+        Command::Completions(args) => reference::completions(&args),
+        Command::Man => reference::man(),
+    }
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::Other(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
