@@ -130,6 +130,7 @@ fn value<'a>(root: &Field<'a>, count: &Count, wild: &[Wild<'a>]) -> (u64, Option
                 _ => (low, from),
             }
         }
+        Count::When(flag, one, other) => value(root, if field(flag).bool() == Some(true) { one } else { other }, wild),
         Count::Lower(inner, path) => {
             let (high, from) = value(root, inner, wild);
             match field(path).u64() {

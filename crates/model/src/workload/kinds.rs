@@ -5,7 +5,7 @@
 //! In a count's path they stand for the same key or item as in the pods' path.
 
 use super::Purpose;
-use Count::{AtLeast, Field, LessOne, Lower, One, PerNode};
+use Count::{AtLeast, Field, LessOne, Lower, One, PerNode, When};
 
 /// A kind that holds pods.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,8 @@ pub enum Count {
     Lower(&'static Self, &'static str),
     /// A field less one, and the field's value where it is missing.
     LessOne(&'static str, u64),
+    /// One count where a field is true, another where it is not.
+    When(&'static str, &'static Self, &'static Self),
     /// One pod for every node.
     PerNode,
 }
@@ -184,9 +186,21 @@ macro_rules! ray {
                 Role::Of("groupName"),
                 concat!($prefix, ".workerGroupSpecs[].template"),
                 &[
-                    AtLeast(
-                        &Field(concat!($prefix, ".workerGroupSpecs[].replicas"), 1),
-                        concat!($prefix, ".workerGroupSpecs[].maxReplicas"),
+                    // `GetWorkerGroupDesiredReplicas` (`controllers/ray/utils/util.go`): without the
+                    // autoscaler the maximum only bounds.
+                    When(
+                        concat!($prefix, ".enableInTreeAutoscaling"),
+                        &AtLeast(
+                            &Field(concat!($prefix, ".workerGroupSpecs[].replicas"), 0),
+                            concat!($prefix, ".workerGroupSpecs[].maxReplicas"),
+                        ),
+                        &Lower(
+                            &AtLeast(
+                                &Field(concat!($prefix, ".workerGroupSpecs[].replicas"), 0),
+                                concat!($prefix, ".workerGroupSpecs[].minReplicas"),
+                            ),
+                            concat!($prefix, ".workerGroupSpecs[].maxReplicas"),
+                        ),
                     ),
                     Field(concat!($prefix, ".workerGroupSpecs[].numOfHosts"), 1),
                 ],
@@ -213,6 +227,34 @@ macro_rules! kubeflow {
     };
 }
 
+/// A Kubeflow v1 job whose workers may be elastic (`pytorch_defaults.go`): the policy is for
+/// workers only.
+macro_rules! elastic {
+    ($kind:literal, $specs:literal) => {
+        kind(
+            "kubeflow.org",
+            $kind,
+            &[
+                pods(
+                    Role::Named("Master"),
+                    concat!("spec.", $specs, ".Master.template"),
+                    &[Field(concat!("spec.", $specs, ".Master.replicas"), 1)],
+                ),
+                pods(
+                    Role::Named("Worker"),
+                    concat!("spec.", $specs, ".Worker.template"),
+                    &[AtLeast(
+                        &Field(concat!("spec.", $specs, ".Worker.replicas"), 1),
+                        "spec.elasticPolicy.maxReplicas",
+                    )],
+                ),
+            ],
+        )
+        .purpose(Purpose::Training)
+        .finishes(RUN_POLICY)
+    };
+}
+
 /// A KServe component: `maxReplicas` 0 means no limit, which nothing can add up.
 macro_rules! component {
     ($role:literal, $path:literal) => {
@@ -233,7 +275,10 @@ macro_rules! replicated_jobs {
             concat!($prefix, ".replicatedJobs[].template.spec.template"),
             &[
                 Field(concat!($prefix, ".replicatedJobs[].replicas"), 1),
-                Field(concat!($prefix, ".replicatedJobs[].template.spec.parallelism"), 1),
+                Lower(
+                    &Field(concat!($prefix, ".replicatedJobs[].template.spec.parallelism"), 1),
+                    concat!($prefix, ".replicatedJobs[].template.spec.completions"),
+                ),
             ],
         )]
     };
@@ -245,6 +290,13 @@ const ARGO_TTL: &[&str] = &[
     "spec.ttlStrategy.secondsAfterSuccess",
     "spec.ttlStrategy.secondsAfterFailure",
 ];
+
+/// AppWrapper before v1beta2: whole objects, each in so many copies.
+const GENERIC_ITEMS: &[Embed] = &[Embed {
+    path: "spec.resources.GenericItems[].generictemplate",
+    count: &[Field("spec.resources.GenericItems[].replicas", 1)],
+    unit: "item",
+}];
 
 /// Every kind, sorted by group and kind.
 pub const TABLE: &[Kind] = &[
@@ -290,6 +342,17 @@ pub const TABLE: &[Kind] = &[
         .finishes(&["spec.ttlSecondsAfterFinished"]),
     kind(
         "batch.volcano.sh",
+        "CronJob",
+        &[pods(
+            Role::Of("name"),
+            "spec.jobTemplate.spec.tasks[].template",
+            &[Field("spec.jobTemplate.spec.tasks[].replicas", 1)],
+        )],
+    )
+    .purpose(Purpose::Training)
+    .overlap("spec.concurrencyPolicy"),
+    kind(
+        "batch.volcano.sh",
         "Job",
         &[pods(Role::Of("name"), "spec.tasks[].template", &[Field("spec.tasks[].replicas", 1)])],
     )
@@ -299,8 +362,6 @@ pub const TABLE: &[Kind] = &[
         .purpose(Purpose::Training)
         .finishes(&["spec.ttlSecondsAfterFinished"]),
     kubeflow!("JAXJob", "jaxReplicaSpecs"),
-    // v1 and v2beta1 agree but for the place of cleanPodPolicy.
-    kubeflow!("MPIJob", "mpiReplicaSpecs"),
     kind("kubeflow.org", "Experiment", &[])
         .purpose(Purpose::Training)
         .embeds(&[
@@ -319,25 +380,23 @@ pub const TABLE: &[Kind] = &[
         // Trials are kept only where the user asks for it (spec.resumePolicy, retain).
         .finishes(&[]),
     kind("kubeflow.org", "Notebook", ONE_TEMPLATE).purpose(Purpose::Notebook),
-    kubeflow!("PaddleJob", "paddleReplicaSpecs"),
+    // v1 and v2beta1 agree but for the place of cleanPodPolicy.
     kind(
         "kubeflow.org",
-        "PyTorchJob",
+        "MPIJob",
         &[
-            pods(
-                Role::Named("Master"),
-                "spec.pytorchReplicaSpecs.Master.template",
-                &[Field("spec.pytorchReplicaSpecs.Master.replicas", 1)],
-            ),
+            pods(Role::Named("Launcher"), "spec.mpiReplicaSpecs.Launcher.template", &[One]),
             pods(
                 Role::Named("Worker"),
-                "spec.pytorchReplicaSpecs.Worker.template",
-                &[AtLeast(&Field("spec.pytorchReplicaSpecs.Worker.replicas", 1), "spec.elasticPolicy.maxReplicas")],
+                "spec.mpiReplicaSpecs.Worker.template",
+                &[Field("spec.mpiReplicaSpecs.Worker.replicas", 0)],
             ),
         ],
     )
     .purpose(Purpose::Training)
     .finishes(RUN_POLICY),
+    elastic!("PaddleJob", "paddleReplicaSpecs"),
+    elastic!("PyTorchJob", "pytorchReplicaSpecs"),
     kubeflow!("TFJob", "tfReplicaSpecs"),
     kubeflow!("XGBoostJob", "xgbReplicaSpecs"),
     kind(
@@ -389,7 +448,7 @@ pub const TABLE: &[Kind] = &[
                 Shape::PodSpec,
                 &[
                     AtLeast(&Field("spec.predictor.minReplicas", 1), "spec.predictor.maxReplicas"),
-                    LessOne("spec.predictor.workerSpec.pipelineParallelSize", 2),
+                    LessOne("spec.predictor.workerSpec.pipelineParallelSize", 1),
                 ],
             ),
             component!("transformer", "spec.transformer"),
@@ -406,7 +465,7 @@ pub const TABLE: &[Kind] = &[
                 Role::Named("decode worker"),
                 "spec.worker",
                 Shape::PodSpec,
-                &[Field("spec.replicas", 1), LessOne("spec.parallelism.pipeline", 2)],
+                &[Field("spec.replicas", 1), LessOne("spec.parallelism.pipeline", 1)],
             ),
             shaped(
                 Role::Named("prefill"),
@@ -418,7 +477,7 @@ pub const TABLE: &[Kind] = &[
                 Role::Named("prefill worker"),
                 "spec.prefill.worker",
                 Shape::PodSpec,
-                &[Field("spec.prefill.replicas", 1), LessOne("spec.prefill.parallelism.pipeline", 2)],
+                &[Field("spec.prefill.replicas", 1), LessOne("spec.prefill.parallelism.pipeline", 1)],
             ),
         ],
     )
@@ -504,6 +563,7 @@ mod tests {
                     all.push(path_);
                     all
                 }
+                When(_, one, other) => [path(one), path(other)].concat(),
             }
         }
         let wild = |path: &str| {

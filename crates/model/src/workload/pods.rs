@@ -53,6 +53,8 @@ pub struct Container<'a> {
     pub field: Field<'a>,
     /// Its resources.
     pub resources: Field<'a>,
+    /// Its image.
+    pub image: Field<'a>,
 }
 
 /// Accelerators of one resource name.
@@ -68,7 +70,7 @@ impl<'a> Container<'a> {
     /// Its image.
     #[must_use]
     pub fn image(&self) -> Field<'a> {
-        self.field.key("image")
+        self.image.clone()
     }
 
     /// `command` and `args`, one after the other.
@@ -217,7 +219,15 @@ pub(super) fn by_row<'a>(
                 continue;
             }
             let role = role_name(pods.role, &field, &wild, object, pods.path);
-            out.push(pod_set(role, field, pods.shape, times(replicas(&object.root, pods.count, &wild))));
+            let mut set = pod_set(role, field, pods.shape, times(replicas(&object.root, pods.count, &wild)));
+            if pods.shape == Shape::Spark
+                && let Some((application, _)) = pods.path.rsplit_once('.')
+            {
+                // Driver and executor take the application's image where they have none.
+                let shared = resolve(&object.root, application, &wild).key("image");
+                set.containers.iter_mut().filter(|c| !c.image.exists()).for_each(|c| c.image = shared.clone());
+            }
+            out.push(set);
         }
     }
     if row.computed == Some(Computed::Argo) {
@@ -283,6 +293,8 @@ fn pod_set(role: String, field: Field<'_>, shape: Shape, replicas: Replicas) -> 
     let nothing = field.key("metadata");
     let (metadata, spec) = match shape {
         Shape::Template => (nothing, field.key("spec")),
+        // Labels and annotations stand in the component itself.
+        Shape::Component => (field.clone(), field.clone()),
         _ => (nothing, field.clone()),
     };
     let containers = containers(&spec, shape);
@@ -292,8 +304,8 @@ fn pod_set(role: String, field: Field<'_>, shape: Shape, replicas: Replicas) -> 
 fn containers<'a>(spec: &Field<'a>, shape: Shape) -> Vec<Container<'a>> {
     let mut found = Vec::new();
     let mut push = |role, field: Field<'a>, resources: &'static str| {
-        let resources = field.key(resources);
-        found.push(Container { role, field, resources });
+        let (resources, image) = (field.key(resources), field.key("image"));
+        found.push(Container { role, field, resources, image });
     };
     for init in spec.key("initContainers").items() {
         let sidecar = init.key("restartPolicy").str() == Some("Always");

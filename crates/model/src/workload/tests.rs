@@ -48,13 +48,15 @@ fn a_search_counts_every_trial_that_runs_at_once() {
 #[test]
 fn ray_groups_multiply_by_hosts_and_ignore_the_unset_maximum() {
     let yaml = format!(
-        "apiVersion: ray.io/v1\nkind: RayCluster\nspec:\n  headGroupSpec: {{template: {{spec: {{containers: [{{name: h, image: r}}]}}}}}}\n  workerGroupSpecs:\n  - {{groupName: a, replicas: 1, maxReplicas: 3, numOfHosts: 2, template: {{spec: {GPUS}}}}}\n  - {{groupName: b, replicas: 1, maxReplicas: 2147483647, template: {{spec: {GPUS}}}}}\n"
+        "apiVersion: ray.io/v1\nkind: RayCluster\nspec:\n  enableInTreeAutoscaling: true\n  headGroupSpec: {{template: {{spec: {{containers: [{{name: h, image: r}}]}}}}}}\n  workerGroupSpecs:\n  - {{groupName: a, replicas: 1, maxReplicas: 3, numOfHosts: 2, template: {{spec: {GPUS}}}}}\n  - {{groupName: b, replicas: 1, maxReplicas: 2147483647, template: {{spec: {GPUS}}}}}\n"
     );
     with(&yaml, |w| {
         assert_eq!(w.accelerators(), 3 * 2 * 8 + 8);
         let roles: Vec<_> = w.pod_sets.iter().map(|p| p.role.as_str()).collect();
         assert_eq!(roles, ["head", "a", "b"]);
     });
+    // Without the autoscaler nothing ever reaches the maximum.
+    with(&yaml.replace("Autoscaling: true", "Autoscaling: false"), |w| assert_eq!(w.accelerators(), 2 * 8 + 8));
 }
 
 #[test]
