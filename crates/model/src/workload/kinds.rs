@@ -533,11 +533,8 @@ pub const TABLE: &[Kind] = &[
         count: &[One],
         unit: "component",
     }]),
-    kind("workload.codeflare.dev", "AppWrapper", &[]).versions(&["v1beta1"]).embeds(&[Embed {
-        path: "spec.resources.GenericItems[].generictemplate",
-        count: &[One],
-        unit: "item",
-    }]),
+    kind("workload.codeflare.dev", "AppWrapper", &[]).versions(&["v1beta1"]).embeds(GENERIC_ITEMS),
+    kind("mcad.ibm.com", "AppWrapper", &[]).embeds(GENERIC_ITEMS),
 ];
 
 /// The row for a kind.
