@@ -1,1 +1,45 @@
-fn main() {}
+//! The project's own commands: `cargo xtask demo` and `cargo xtask test` do everything.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod demo;
+mod generate;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the example platform, explain each incident, and write an HTML report
+    Demo,
+    /// Set up and run every test
+    Test,
+    /// Make documents, schemas and completions anew from the program
+    Generate {
+        /// Change nothing; fail where a file is not as it would be made
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test => test::run(),
+        Command::Generate { check } => generate::run(check),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
