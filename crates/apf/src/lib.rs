@@ -1,1 +1,12 @@
-//! TODO
+//! API Priority and Fairness, as the API server computes it. Pure; knows no Kubernetes client.
+//!
+//! Sources, by file, are those of Kubernetes 1.37 (`k8s.io/apiserver`).
+
+pub mod bootstrap;
+pub mod matching;
+pub mod shares;
+pub mod types;
+
+pub use matching::{Request, Shadow, first_match, shadowed};
+pub use shares::{Concurrency, concurrency};
+pub use types::{FlowSchema, PriorityLevel};

@@ -1,0 +1,279 @@
+//! Which schema takes a request (`pkg/util/flowcontrol/match.go`), and which can take none.
+
+use crate::types::{FlowSchema, NonResourceRule, PolicyRules, ResourceRule, Subject};
+
+/// A request, as the server sees it after impersonation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The user's name.
+    pub user: String,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// The verb.
+    pub verb: String,
+    /// What is asked for.
+    pub target: Target,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A resource: API group, resource or `resource/subresource`, namespace (empty for none).
+    Resource(String, String, String),
+    /// Another path.
+    Path(String),
+}
+
+const ALL: &str = "*";
+const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+
+/// Schemas in the order in which the server asks them: precedence, then name.
+#[must_use]
+pub fn sorted(schemas: &[FlowSchema]) -> Vec<&FlowSchema> {
+    let mut order: Vec<_> = schemas.iter().collect();
+    order.sort_by_key(|schema| (schema.spec.matching_precedence, &schema.metadata.name));
+    order
+}
+
+/// The schema that takes a request.
+#[must_use]
+pub fn first_match<'a>(schemas: &'a [FlowSchema], request: &Request) -> Option<&'a FlowSchema> {
+    sorted(schemas).into_iter().find(|schema| schema.spec.rules.iter().any(|rule| matches(rule, request)))
+}
+
+fn has(list: &[String], word: &str) -> bool {
+    list.iter().any(|entry| entry == ALL || entry == word)
+}
+
+fn matches(rule: &PolicyRules, request: &Request) -> bool {
+    let subject = rule.subjects.iter().any(|subject| match subject {
+        Subject::User { user } => user.name == ALL || user.name == request.user,
+        Subject::Group { group } => group.name == ALL || request.groups.contains(&group.name),
+        Subject::ServiceAccount { service_account: sa } => {
+            let prefix = format!("system:serviceaccount:{}:", sa.namespace);
+            request.user.strip_prefix(&prefix).is_some_and(|name| sa.name == ALL || sa.name == name)
+        }
+    });
+    subject
+        && match &request.target {
+            Target::Resource(group, resource, namespace) => rule.resource_rules.iter().any(|rule| {
+                has(&rule.verbs, &request.verb)
+                    && has(&rule.api_groups, group)
+                    && has(&rule.resources, resource)
+                    && if namespace.is_empty() { rule.cluster_scope } else { has(&rule.namespaces, namespace) }
+            }),
+            Target::Path(path) => rule.non_resource_rules.iter().any(|rule| {
+                has(&rule.verbs, &request.verb) && rule.non_resource_urls.iter().any(|url| path_covers(url, path))
+            }),
+        }
+}
+
+fn path_covers(pattern: &str, path: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == path, |prefix| path.starts_with(prefix))
+}
+
+/// A schema that no request can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shadow {
+    /// Its name.
+    pub schema: String,
+    /// The earlier schemas that take everything that it could match.
+    pub by: Vec<String>,
+}
+
+/// Schemas that no request can reach. Sound but not complete: each of a schema's subjects and
+/// rules has to be covered by *one* rule of an earlier schema; a union of several that covers
+/// it together is missed.
+#[must_use]
+pub fn shadowed(schemas: &[FlowSchema]) -> Vec<Shadow> {
+    let order = sorted(schemas);
+    let mut found = Vec::new();
+    for (i, schema) in order.iter().enumerate() {
+        let mut by = Vec::new();
+        let mut parts = 0;
+        let covered = schema.spec.rules.iter().all(|rule| {
+            rule.subjects.iter().all(|subject| {
+                let mut covered_by = |test: &dyn Fn(&PolicyRules) -> bool| {
+                    parts += 1;
+                    let hit = order[..i].iter().find(|earlier| {
+                        earlier
+                            .spec
+                            .rules
+                            .iter()
+                            .any(|r| r.subjects.iter().any(|s| subject_covers(s, subject)) && test(r))
+                    });
+                    hit.is_some_and(|earlier| {
+                        by.push(earlier.metadata.name.clone());
+                        true
+                    })
+                };
+                rule.resource_rules
+                    .iter()
+                    .all(|wanted| covered_by(&|r| r.resource_rules.iter().any(|have| resource_covers(have, wanted))))
+                    && rule
+                        .non_resource_rules
+                        .iter()
+                        .all(|wanted| covered_by(&|r| r.non_resource_rules.iter().any(|have| url_covers(have, wanted))))
+            })
+        });
+        if covered && parts > 0 {
+            by.sort();
+            by.dedup();
+            found.push(Shadow { schema: schema.metadata.name.clone(), by });
+        }
+    }
+    found
+}
+
+/// Whether everyone whom `inner` means is meant by `outer` too.
+fn subject_covers(outer: &Subject, inner: &Subject) -> bool {
+    let everyone = |subject: &Subject| match subject {
+        Subject::User { user } => user.name == ALL,
+        Subject::Group { group } => group.name == ALL,
+        Subject::ServiceAccount { .. } => false,
+    };
+    if everyone(outer) || outer == inner {
+        return true;
+    }
+    match (outer, inner) {
+        (Subject::Group { group }, Subject::ServiceAccount { service_account: sa }) => {
+            group.name == "system:authenticated"
+                || group.name == SERVICE_ACCOUNTS
+                || group.name == format!("{SERVICE_ACCOUNTS}:{}", sa.namespace)
+        }
+        // Everyone in these groups is authenticated.
+        (Subject::Group { group: outer }, Subject::Group { group: inner }) => {
+            outer.name == "system:authenticated" && inner.name.starts_with(SERVICE_ACCOUNTS)
+                || outer.name == SERVICE_ACCOUNTS && inner.name.starts_with(&format!("{SERVICE_ACCOUNTS}:"))
+        }
+        (Subject::ServiceAccount { service_account: outer }, Subject::ServiceAccount { service_account: inner }) => {
+            outer.namespace == inner.namespace && outer.name == ALL
+        }
+        (Subject::User { user }, Subject::ServiceAccount { service_account: sa }) => {
+            user.name == format!("system:serviceaccount:{}:{}", sa.namespace, sa.name)
+        }
+        _ => false,
+    }
+}
+
+fn list_covers(outer: &[String], inner: &[String]) -> bool {
+    outer.iter().any(|word| word == ALL) || inner.iter().all(|word| outer.contains(word))
+}
+
+fn resource_covers(outer: &ResourceRule, inner: &ResourceRule) -> bool {
+    list_covers(&outer.verbs, &inner.verbs)
+        && list_covers(&outer.api_groups, &inner.api_groups)
+        && list_covers(&outer.resources, &inner.resources)
+        && (outer.cluster_scope || !inner.cluster_scope)
+        && list_covers(&outer.namespaces, &inner.namespaces)
+}
+
+fn url_covers(outer: &NonResourceRule, inner: &NonResourceRule) -> bool {
+    list_covers(&outer.verbs, &inner.verbs)
+        && inner.non_resource_urls.iter().all(|url| outer.non_resource_urls.iter().any(|have| path_covers(have, url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema(name: &str, precedence: i64, rules: serde_json::Value) -> FlowSchema {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"priorityLevelConfiguration": {"name": "x"}, "matchingPrecedence": precedence, "rules": rules}
+        }))
+        .unwrap()
+    }
+
+    fn everything(subject: serde_json::Value) -> serde_json::Value {
+        json!([{"subjects": [subject], "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]}])
+    }
+
+    #[test]
+    fn a_lane_behind_all_service_accounts_is_never_reached() {
+        let all = schema("a", 500, everything(json!({"kind": "Group", "group": {"name": "system:serviceaccounts"}})));
+        let lane = schema(
+            "b",
+            600,
+            everything(
+                json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "kubeflow", "name": "training-operator"}}),
+            ),
+        );
+        let shadows = shadowed(&[lane.clone(), all.clone()]);
+        assert_eq!(shadows, [Shadow { schema: "b".into(), by: vec!["a".into()] }]);
+        // In front of it, both are reached.
+        let mut lane = lane;
+        lane.spec.matching_precedence = 400;
+        assert_eq!(shadowed(&[lane, all]), []);
+    }
+
+    #[test]
+    fn at_the_same_precedence_the_name_decides() {
+        let rules = || everything(json!({"kind": "User", "user": {"name": "*"}}));
+        let both = [schema("b", 9000, rules()), schema("a", 9000, rules())];
+        assert_eq!(shadowed(&both)[0].schema, "b");
+    }
+
+    fn words(of: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec(prop::sample::select(of).prop_map(str::to_owned), 1..3)
+    }
+
+    fn any_schema() -> impl Strategy<Value = FlowSchema> {
+        let subject = prop_oneof![
+            prop::sample::select(&["*", "amy", "system:serviceaccount:a:x"][..])
+                .prop_map(|name| json!({"kind": "User", "user": {"name": name}})),
+            prop::sample::select(
+                &["system:authenticated", "system:serviceaccounts", "system:serviceaccounts:a", "dev"][..]
+            )
+            .prop_map(|name| json!({"kind": "Group", "group": {"name": name}})),
+            prop::sample::select(&["*", "x", "y"][..])
+                .prop_map(|name| json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "a", "name": name}})),
+        ];
+        let resource = (words(&["*", "get", "list"]), words(&["*", "", "batch"]), words(&["*", "pods", "jobs"]), any::<bool>(), words(&["*", "a", "b"]))
+            .prop_map(|(verbs, groups, resources, cluster, namespaces)| {
+                json!({"verbs": verbs, "apiGroups": groups, "resources": resources, "clusterScope": cluster, "namespaces": namespaces})
+            });
+        (0_i64..4, 0_u32..1000, prop::collection::vec(subject, 1..3), prop::collection::vec(resource, 1..3)).prop_map(
+            |(precedence, name, subjects, rules)| {
+                schema(&format!("s{name}"), precedence, json!([{"subjects": subjects, "resourceRules": rules}]))
+            },
+        )
+    }
+
+    proptest! {
+        /// What is called unreachable is reached by no request at all.
+        #[test]
+        fn no_request_reaches_a_shadowed_schema(
+            schemas in prop::collection::vec(any_schema(), 2..6),
+            who in 0_usize..4,
+            verb in prop::sample::select(&["get", "list", "create"][..]),
+            group in prop::sample::select(&["", "batch", "apps"][..]),
+            resource in prop::sample::select(&["pods", "jobs", "nodes"][..]),
+            namespace in prop::sample::select(&["", "a", "b", "c"][..]),
+        ) {
+            let mut names: Vec<_> = schemas.iter().map(|s| s.metadata.name.clone()).collect();
+            names.sort();
+            names.dedup();
+            prop_assume!(names.len() == schemas.len());
+            let sa = |name: &str| (format!("system:serviceaccount:a:{name}"), vec!["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
+            let (user, groups) = match who {
+                0 => ("amy".to_owned(), vec!["dev", "system:authenticated"]),
+                1 => sa("x"),
+                2 => sa("y"),
+                _ => ("system:anonymous".to_owned(), vec!["system:unauthenticated"]),
+            };
+            let request = Request {
+                user,
+                groups: groups.into_iter().map(str::to_owned).collect(),
+                verb: verb.to_owned(),
+                target: Target::Resource(group.to_owned(), resource.to_owned(), namespace.to_owned()),
+            };
+            if let Some(hit) = first_match(&schemas, &request) {
+                prop_assert!(!shadowed(&schemas).iter().any(|shadow| shadow.schema == hit.metadata.name));
+            }
+        }
+    }
+}
