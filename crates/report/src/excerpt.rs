@@ -33,6 +33,19 @@ pub(crate) struct Excerpt<'a> {
 }
 
 impl Excerpt<'_> {
+    /// Each line with its number and the bytes of it that are marked.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str, Option<Range<usize>>)> {
+        let mut start = 0;
+        self.text.split_inclusive('\n').zip(self.first_line..).map(move |(whole, number)| {
+            let line = whole.trim_end_matches(['\n', '\r']);
+            let Range { start: from, end: to } = self.mark;
+            let marked = start <= from && to <= start + line.len();
+            let mark = marked.then(|| from - start..to - start);
+            start += whole.len();
+            (number, line, mark)
+        })
+    }
+
     /// Where bytes of the whole text stand in the excerpt, when it shows them.
     pub(crate) fn find(&self, bytes: &Range<usize>) -> Option<Range<usize>> {
         let source = self.source.as_ref()?;
@@ -66,6 +79,17 @@ impl<'a> Text<'a> {
     pub(crate) fn positions(&self, span: Span) -> (Position, Position) {
         let bytes = self.clamp(span);
         (self.lines.position(bytes.start as u32), self.lines.position(bytes.end as u32))
+    }
+
+    /// Where a span starts and ends, in UTF-16 code units.
+    pub(crate) fn utf16(&self, span: Span) -> [Position; 2] {
+        let bytes = self.clamp(span);
+        [bytes.start, bytes.end].map(|offset| {
+            let at = self.lines.position(offset as u32);
+            // A character of four bytes is two code units.
+            let before = &self.text.as_bytes()[self.lines.start(at.line).min(offset)..offset];
+            Position { column: at.column + before.iter().filter(|byte| **byte >= 0xf0).count(), ..at }
+        })
     }
 
     /// The line that a span starts in.
@@ -137,6 +161,16 @@ impl<'a> Text<'a> {
 /// Whether a line helps to recognise the one beside it.
 fn shown(line: &str) -> bool {
     !line.trim().is_empty() && line.len() <= LONGEST_LINE && line != "---"
+}
+
+/// A character, or what stands for it where it is a control character: XML 1.0 cannot hold it,
+/// and nobody can read it.
+pub(crate) const fn visible(c: char) -> char {
+    match c {
+        '\t' | '\n' | '\r' => c,
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        _ => c,
+    }
 }
 
 /// The field that a finding is about, where it is about one.

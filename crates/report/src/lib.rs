@@ -10,7 +10,11 @@
 //! A file without anything to say gives an empty string, which takes no separator.
 
 mod excerpt;
+mod github;
+mod html;
 mod json;
+mod junit;
+mod sarif;
 mod summary;
 mod text;
 
@@ -30,11 +34,19 @@ pub enum Format {
     Text,
     /// One object, as [`json_schema`] describes it.
     Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// JUnit's XML.
+    Junit,
+    /// GitHub's workflow commands.
+    Github,
+    /// One page with everything in it.
+    Html,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+    pub const ALL: [Self; 6] = [Self::Text, Self::Json, Self::Sarif, Self::Junit, Self::Github, Self::Html];
 
     /// The name on the command line.
     #[must_use]
@@ -42,6 +54,10 @@ impl Format {
         match self {
             Self::Text => "text",
             Self::Json => "json",
+            Self::Sarif => "sarif",
+            Self::Junit => "junit",
+            Self::Github => "github",
+            Self::Html => "html",
         }
     }
 }
@@ -104,6 +120,10 @@ pub fn report(format: Format, color: bool, version: &'static str) -> Box<dyn Rep
     match format {
         Format::Text => Box::new(text::Text::new(color)),
         Format::Json => Box::new(json::Json { version }),
+        Format::Sarif => Box::new(sarif::Sarif::new(version)),
+        Format::Junit => Box::new(junit::Junit),
+        Format::Github => Box::new(github::Github),
+        Format::Html => Box::new(html::Html { version }),
     }
 }
 

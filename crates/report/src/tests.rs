@@ -101,7 +101,7 @@ fn a_format_is_found_by_the_name_it_shows() {
     for format in Format::ALL {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
-    insta::assert_snapshot!("yaml".parse::<Format>().unwrap_err(), @"`yaml` is no format; use one of text, json");
+    insta::assert_snapshot!("yaml".parse::<Format>().unwrap_err(), @"`yaml` is no format; use one of text, json, sarif, junit, github, html");
 }
 
 #[test]
@@ -262,4 +262,328 @@ fn numbers_add_up_in_any_order() {
     first.merge(&second);
     assert_eq!(one, first);
     assert_eq!((one.files, one.subjects, one.fixable, one.guarantees[0].total()), (2, 2, 1, one.findings()));
+}
+
+#[test]
+fn sarif() {
+    let out = run(Format::Sarif);
+    let output: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let results = output["runs"][0]["results"].as_array().unwrap().iter().cloned().map(|mut result| {
+        // It changes with every rule that is added.
+        result["ruleIndex"].take();
+        result.to_string()
+    });
+    let results = results.collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(results, @r#"
+    {"ruleId":"gpu-ceiling","level":"error","message":{"text":"this PyTorchJob asks for 128 accelerators, the ceiling is 8\nnote: Worker: 8 replicas x 16 nvidia.com/gpu = 128\nhelp: make it fit into 8, or raise `spec.admission.acceleratorsPerJob` for this namespace in bedplate.yaml"},"locations":[{"physicalLocation":{"artifactLocation":{"uri":"jobs/train.yaml"},"region":{"startLine":7,"startColumn":17,"endLine":7,"endColumn":18}},"logicalLocations":[{"fullyQualifiedName":"PyTorchJob research/too-much","kind":"object"},{"fullyQualifiedName":"spec.pytorchReplicaSpecs.Worker.replicas","kind":"property"}]}],"partialFingerprints":{"bedplate/v1":"0ad793b26d27d1d2:1"},"properties":{"confidence":"high","evidence":{"found":"128","allowed":"8"}},"ruleIndex":null}
+    {"ruleId":"gpu-ceiling","level":"error","message":{"text":"a Worker pod asks for 16 accelerators, the ceiling is 8\nhelp: ask for at most 8, or raise `spec.admission.acceleratorsPerPod` for this namespace"},"locations":[{"physicalLocation":{"artifactLocation":{"uri":"jobs/train.yaml"},"region":{"startLine":13,"startColumn":15,"endLine":13,"endColumn":24}},"logicalLocations":[{"fullyQualifiedName":"PyTorchJob research/too-much","kind":"object"},{"fullyQualifiedName":"spec.pytorchReplicaSpecs.Worker.template.spec.containers[0].resources","kind":"property"}]}],"partialFingerprints":{"bedplate/v1":"fce9dd9764075a61:1"},"properties":{"confidence":"high","evidence":{"found":"16","allowed":"8"}},"ruleIndex":null}
+    {"ruleId":"syntax","level":"error","message":{"text":"not valid YAML: unclosed quote\nhelp: close the quote that opens here"},"locations":[{"physicalLocation":{"artifactLocation":{"uri":"broken%2C%20100%25.yaml"},"region":{"startLine":2,"startColumn":4,"endLine":2,"endColumn":5}}}],"partialFingerprints":{"bedplate/v1":"ddab635bbe55e244:1"},"properties":{"confidence":"high"},"ruleIndex":null}
+    {"ruleId":"gpu-ceiling","level":"warning","message":{"text":"`<script>alert(1)</script>` & \u001b[31mred\nis no command, 100%\nnote: a note with ]]> in it\nhelp: take `<script>` away"},"locations":[{"physicalLocation":{"artifactLocation":{"uri":"hostile.yaml"},"region":{"startLine":1,"startColumn":27,"endLine":1,"endColumn":31}},"logicalLocations":[{"fullyQualifiedName":"Pod <i>/a,b:c","kind":"object"},{"fullyQualifiedName":"command","kind":"property"}]}],"partialFingerprints":{"bedplate/v1":"7dbf8d399ca0a1e4:1"},"properties":{"confidence":"low","evidence":{"found":"<script>","allowed":"exec"}},"ruleIndex":null,"relatedLocations":[{"id":0,"message":{"text":"these, too"},"physicalLocation":{"artifactLocation":{"uri":"hostile.yaml"},"region":{"startLine":2,"startColumn":1,"endLine":2,"endColumn":6}}}]}
+"#);
+}
+
+#[test]
+fn sarif_is_what_oasis_says() {
+    // The published schema has one stray bracket in a pattern, of a property that is not used.
+    let schema = include_str!("../tests/sarif-2.1.0.schema.json").replace("{2}]?$", "{2}$");
+    let schema = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut checked = hostile();
+    let replace = Edit::Replace(Span::new(0, 7), "args".to_owned());
+    checked.findings[0].finding.fix = Some(Fix::safe("rename it", vec![replace]));
+    let view = FileView { path: "x y.yaml", text: HOSTILE, checked: &checked };
+    let sarif = report(Format::Sarif, false, "1.2.3");
+    let with_edits = sarif.begin() + &sarif.file(&view) + &sarif.end(&Summary::default());
+    let empty = sarif.begin() + &sarif.end(&Summary::default());
+    for text in [run(Format::Sarif), with_edits, empty] {
+        let output: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let errors: Vec<_> =
+            validator.iter_errors(&output).map(|e| format!("{} at {}", e, e.instance_path())).collect();
+        assert_eq!(errors, [] as [String; 0]);
+        let rules = output["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+        for result in output["runs"][0]["results"].as_array().unwrap() {
+            assert_eq!(rules[result["ruleIndex"].as_u64().unwrap() as usize]["id"], result["ruleId"]);
+        }
+        let mut broken = output;
+        broken["runs"][0]["columnKind"] = "bytes".into();
+        assert!(!validator.is_valid(&broken));
+    }
+}
+
+#[test]
+fn a_fingerprint_survives_lines_above_and_other_numbers() {
+    let fingerprints = |text: &str| {
+        let checked = checked(text);
+        let out = report(Format::Sarif, false, "1").file(&FileView { path: "a", text, checked: &checked });
+        let list: serde_json::Value = serde_json::from_str(&format!("[{out}]")).unwrap();
+        let list = list.as_array().unwrap();
+        list.iter().map(|result| result["partialFingerprints"]["bedplate/v1"].to_string()).collect::<Vec<_>>()
+    };
+    let moved = format!("# a comment\n\n{}", MANIFEST.replace("gpu: 16", "gpu: 32"));
+    let before = fingerprints(MANIFEST);
+    assert_eq!(before, fingerprints(&moved));
+    assert_ne!(before[0], before[1]);
+    assert_ne!(before, fingerprints(&MANIFEST.replace("too-much", "other")));
+}
+
+#[test]
+fn junit() {
+    insta::assert_snapshot!(run(Format::Junit), @r#"
+    <?xml version="1.0" encoding="UTF-8"?>
+    <testsuites name="bedplate">
+    <testsuite name="clean.yaml" tests="1" failures="0" errors="0" skipped="0">
+      <testcase name="bedplate check" classname="clean.yaml" file="clean.yaml"/>
+    </testsuite>
+    <testsuite name="jobs/train.yaml" tests="2" failures="2" errors="0" skipped="0">
+      <testcase name="gpu-ceiling: PyTorchJob research/too-much, spec.pytorchReplicaSpecs.Worker.replicas" classname="jobs/train.yaml" file="jobs/train.yaml" line="7">
+        <failure type="error" message="this PyTorchJob asks for 128 accelerators, the ceiling is 8">jobs/train.yaml:7:17
+    note: Worker: 8 replicas x 16 nvidia.com/gpu = 128
+    help: make it fit into 8, or raise `spec.admission.acceleratorsPerJob` for this namespace in bedplate.yaml</failure>
+      </testcase>
+      <testcase name="gpu-ceiling: PyTorchJob research/too-much, spec.pytorchReplicaSpecs.Worker.template.spec.containers[0].resources" classname="jobs/train.yaml" file="jobs/train.yaml" line="13">
+        <failure type="error" message="a Worker pod asks for 16 accelerators, the ceiling is 8">jobs/train.yaml:13:15
+    help: ask for at most 8, or raise `spec.admission.acceleratorsPerPod` for this namespace</failure>
+      </testcase>
+    </testsuite>
+    <testsuite name="broken, 100%.yaml" tests="1" failures="1" errors="0" skipped="0">
+      <testcase name="syntax" classname="broken, 100%.yaml" file="broken, 100%.yaml" line="2">
+        <failure type="error" message="not valid YAML: unclosed quote">broken, 100%.yaml:2:4
+    help: close the quote that opens here</failure>
+      </testcase>
+    </testsuite>
+    <testsuite name="hostile.yaml" tests="1" failures="1" errors="0" skipped="0">
+      <testcase name="gpu-ceiling: Pod &lt;i&gt;/a,b:c, command" classname="hostile.yaml" file="hostile.yaml" line="1">
+        <failure type="warning" message="`&lt;script&gt;alert(1)&lt;/script&gt;` &amp; �[31mred&#10;is no command, 100%">hostile.yaml:1:27
+    note: a note with ]]&gt; in it
+    help: take `&lt;script&gt;` away</failure>
+      </testcase>
+    </testsuite>
+    </testsuites>
+"#);
+}
+
+#[test]
+fn junit_is_xml_and_counts_its_failures() {
+    let out = run(Format::Junit);
+    let xml = roxmltree::Document::parse(&out).unwrap();
+    let named = |name: &'static str| xml.descendants().filter(move |node| node.has_tag_name(name));
+    assert_eq!((named("testsuite").count(), named("failure").count()), (4, 4));
+    for suite in named("testsuite") {
+        let failures = suite.descendants().filter(|node| node.has_tag_name("failure")).count();
+        assert_eq!(suite.attribute("failures"), Some(failures.to_string().as_str()));
+    }
+    let message = named("failure").next_back().unwrap().attribute("message").unwrap();
+    assert_eq!(message, "`<script>alert(1)</script>` & \u{fffd}[31mred\nis no command, 100%");
+}
+
+#[test]
+fn github() {
+    insta::assert_snapshot!(run(Format::Github), @r#"
+    ::error file=jobs/train.yaml,line=7,endLine=7,col=17,endColumn=18,title=gpu-ceiling::this PyTorchJob asks for 128 accelerators, the ceiling is 8%0Ain PyTorchJob research/too-much, spec.pytorchReplicaSpecs.Worker.replicas%0Anote: Worker: 8 replicas x 16 nvidia.com/gpu = 128%0Ahelp: make it fit into 8, or raise `spec.admission.acceleratorsPerJob` for this namespace in bedplate.yaml
+    ::error file=jobs/train.yaml,line=13,endLine=13,col=15,endColumn=24,title=gpu-ceiling::a Worker pod asks for 16 accelerators, the ceiling is 8%0Ain PyTorchJob research/too-much, spec.pytorchReplicaSpecs.Worker.template.spec.containers[0].resources%0Ahelp: ask for at most 8, or raise `spec.admission.acceleratorsPerPod` for this namespace
+    ::error file=broken%2C 100%25.yaml,line=2,endLine=2,col=4,endColumn=5,title=syntax::not valid YAML: unclosed quote%0Ahelp: close the quote that opens here
+    ::warning file=hostile.yaml,line=1,endLine=1,col=27,endColumn=30,title=gpu-ceiling::`<script>alert(1)</script>` & �[31mred%0Ais no command, 100%25%0Ain Pod <i>/a,b:c, command%0Anote: a note with ]]> in it%0Ahelp: take `<script>` away
+    4 files, 4 findings: 3 errors, 1 warning; 1 can be fixed with --fix
+"#);
+}
+
+#[test]
+fn html() {
+    let out = run(Format::Html);
+    let body = out.split_once("<body>").unwrap().1.replace("><", ">\n<");
+    insta::assert_snapshot!(body, @r#"
+
+    <section>
+    <h2>jobs/train.yaml</h2>
+    <article class="error">
+    <h3>
+    <span class="severity">error</span> <code>gpu-ceiling</code> this PyTorchJob asks for 128 accelerators, the ceiling is 8</h3>
+    <figure>
+    <figcaption>jobs/train.yaml:7:17</figcaption>
+    <pre>
+    <span class="line">6</span>    Worker:
+    <span class="line">7</span>      replicas: <mark>8</mark>
+    <span class="label">8 replicas x 16 each</span>
+    <span class="line">8</span>      template:
+    </pre>
+    </figure>
+    <dl>
+    <dt>in</dt>
+    <dd>PyTorchJob research/too-much, spec.pytorchReplicaSpecs.Worker.replicas</dd>
+    <dt>guarantee</dt>
+    <dd>No job takes more than its share, and only trusted images run</dd>
+    <dt>note</dt>
+    <dd>Worker: 8 replicas x 16 nvidia.com/gpu = 128</dd>
+    <dt>help</dt>
+    <dd>make it fit into 8, or raise `spec.admission.acceleratorsPerJob` for this namespace in bedplate.yaml</dd>
+    </dl>
+    </article>
+    <article class="error">
+    <h3>
+    <span class="severity">error</span> <code>gpu-ceiling</code> a Worker pod asks for 16 accelerators, the ceiling is 8</h3>
+    <figure>
+    <figcaption>jobs/train.yaml:13:15</figcaption>
+    <pre>
+    <span class="line">12</span>              image: registry.example/pytorch:2.7.0
+    <span class="line">13</span>              <mark>resources</mark>:<span class="label">16 in one pod</span>
+    <span class="line">14</span>                limits:
+    </pre>
+    </figure>
+    <dl>
+    <dt>in</dt>
+    <dd>PyTorchJob research/too-much, spec.pytorchReplicaSpecs.Worker.template.spec.containers[0].resources</dd>
+    <dt>guarantee</dt>
+    <dd>No job takes more than its share, and only trusted images run</dd>
+    <dt>help</dt>
+    <dd>ask for at most 8, or raise `spec.admission.acceleratorsPerPod` for this namespace</dd>
+    </dl>
+    </article>
+    </section>
+    <section>
+    <h2>broken, 100%.yaml</h2>
+    <article class="error">
+    <h3>
+    <span class="severity">error</span> <code>syntax</code> not valid YAML: unclosed quote</h3>
+    <figure>
+    <figcaption>broken, 100%.yaml:2:4</figcaption>
+    <pre>
+    <span class="line">1</span>a: 1
+    <span class="line">2</span>b: <mark>&quot;</mark>x
+    <span class="line">3</span>c: 3
+    </pre>
+    </figure>
+    <dl>
+    <dt>help</dt>
+    <dd>close the quote that opens here</dd>
+    </dl>
+    </article>
+    </section>
+    <section>
+    <h2>hostile.yaml</h2>
+    <article class="warning">
+    <h3>
+    <span class="severity">warning</span> <code>gpu-ceiling</code> `&lt;script&gt;alert(1)&lt;/script&gt;` &amp; �[31mred
+    is no command, 100%</h3>
+    <figure>
+    <figcaption>hostile.yaml:1:27</figcaption>
+    <pre>
+    <span class="line">1</span>command: &quot;&lt;script&gt;alert('é<mark>😀')</mark>&lt;/script&gt;�[31m ]]&gt; %0A&quot;<span class="label">&lt;b&gt;here&lt;/b&gt;</span>
+    <span class="line">2</span>lines: 2
+    </pre>
+    </figure>
+    <figure>
+    <figcaption>hostile.yaml:2:1</figcaption>
+    <pre>
+    <span class="line">1</span>command: &quot;&lt;script&gt;alert('é😀')&lt;/script&gt;�[31m ]]&gt; %0A&quot;
+    <span class="line">2</span>
+    <mark>lines</mark>: 2<span class="label">these, too</span>
+    </pre>
+    </figure>
+    <dl>
+    <dt>in</dt>
+    <dd>Pod &lt;i&gt;/a,b:c, command</dd>
+    <dt>guarantee</dt>
+    <dd>No job takes more than its share, and only trusted images run</dd>
+    <dt>confidence</dt>
+    <dd>low</dd>
+    <dt>note</dt>
+    <dd>a note with ]]&gt; in it</dd>
+    <dt>help</dt>
+    <dd>take `&lt;script&gt;` away<small>bedplate check --fix does it</small>
+    </dd>
+    </dl>
+    </article>
+    </section>
+    <header>
+    <h1>bedplate check</h1>
+    <p>4 files, 4 findings: 3 errors, 1 warning; 1 can be fixed with --fix</p>
+    <table>
+    <thead>
+    <tr>
+    <th>Guarantee</th>
+    <th>Errors</th>
+    <th>Warnings</th>
+    <th>Infos</th>
+    </tr>
+    </thead>
+    <tbody>
+    <tr class="">
+    <th scope="row">admission<small>No job takes more than its share, and only trusted images run</small>
+    </th>
+    <td>2</td>
+    <td>1</td>
+    <td>0</td>
+    </tr>
+    <tr class="clean">
+    <th scope="row">deletion<small>What everything hangs on cannot be deleted by mistake</small>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    <tr class="clean">
+    <th scope="row">fairness<small>A flood never starves the controllers</small>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    <tr class="clean">
+    <th scope="row">dns<small>An outside name costs two queries, not ten</small>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    <tr class="clean">
+    <th scope="row">image<small>PID 1 forwards signals and reaps children</small>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    <tr class="clean">
+    <th scope="row">training<small>A termination costs no training progress</small>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    <tr class="clean">
+    <th scope="row">serving<small>A new version drops no request</small>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    <tr class="clean">
+    <th scope="row">upgrade<small>An upgrade keeps its address; a new model proves itself on one pod first</small>
+    </th>
+    <td>0</td>
+    <td>0</td>
+    <td>0</td>
+    </tr>
+    </tbody>
+    </table>
+    <p class="show">
+    <label>
+    <input id="show-error" type="checkbox" checked> errors</label>
+    <label>
+    <input id="show-warning" type="checkbox" checked> warnings</label>
+    <label>
+    <input id="show-info" type="checkbox" checked> infos</label>
+    </p>
+    </header>
+    </body>
+    </html>
+"#);
+}
+
+#[test]
+fn html_shows_a_script_and_loads_nothing() {
+    let out = run(Format::Html);
+    assert!(out.contains("&lt;script&gt;alert('é") && !out.contains("<script") && !out.contains("<b>"), "{out}");
+    for word in ["http:", "https:", "src=", "href=", "url(", "@import", "\x1b"] {
+        assert!(!out.contains(word), "{word}");
+    }
 }
