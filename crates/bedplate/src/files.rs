@@ -94,10 +94,7 @@ pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
         match std::fs::metadata(path) {
             Err(source) => found.errors.push(FileError::Io { path: path.clone(), source }),
             Ok(metadata) if metadata.is_dir() => {
-                let walk = ignore::WalkBuilder::new(path)
-                    .standard_filters(!no_ignore)
-                    .require_git(false)
-                    .build();
+                let walk = ignore::WalkBuilder::new(path).standard_filters(!no_ignore).require_git(false).build();
                 for entry in walk {
                     match entry {
                         Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_file()) => {
@@ -153,7 +150,11 @@ pub(crate) fn read(path: &Path) -> Result<String, FileError> {
     let not_text = |why: String| FileError::NotText { path: path.to_owned(), why };
     let limit = Limits::DEFAULT.bytes as u64;
     let too_large = |size: u64| {
-        not_text(format!("{} MiB, more than the limit of {} MiB: split it, or check what renders it", size >> 20, limit >> 20))
+        not_text(format!(
+            "{} MiB, more than the limit of {} MiB: split it, or check what renders it",
+            size >> 20,
+            limit >> 20
+        ))
     };
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
@@ -177,7 +178,10 @@ pub(crate) fn read(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        not_text(format!("line {line}: not UTF-8 (byte {:#04x} at offset {at}): save it as UTF-8", error.as_bytes()[at]))
+        not_text(format!(
+            "line {line}: not UTF-8 (byte {:#04x} at offset {at}): save it as UTF-8",
+            error.as_bytes()[at]
+        ))
     })
 }
 
@@ -188,7 +192,9 @@ impl BuildContext for Folder<'_> {
     fn read(&self, path: &str) -> Option<String> {
         let path = Path::new(path.trim_start_matches('/'));
         // Nothing outside the context is ever sent to a builder.
-        let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
+        let inside = path
+            .components()
+            .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
         if !inside {
             return None;
         }

@@ -99,7 +99,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     }
 
     let mut out = Output::open(args.output.as_deref())?;
-    let color = args.output.is_none() && anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    let color =
+        args.output.is_none() && anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
     let report = report(args.format, color, env!("CARGO_PKG_VERSION"));
     out.write(&report.begin())?;
     let mut summary = Summary::default();
@@ -127,7 +128,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     }
     for path in &inputs.kustomizations {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let note = format!("{}: skipped, a kustomization: run `kustomize build {} | bedplate check -`", path.display(), folder.display());
+        let note = format!(
+            "{}: skipped, a kustomization: run `kustomize build {} | bedplate check -`",
+            path.display(),
+            folder.display()
+        );
         let skipped = Summary { skipped: 1, ..Summary::default() };
         emit(&mut out, Done { text: String::new(), summary: skipped, note: Some(note), read: true }, &mut summary)?;
     }
@@ -165,14 +170,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
 fn one(report: &dyn Report, file: &Input, text: &str, run: Run<'_>) -> Done {
     let folder = Folder(file.path.parent());
     let checked = check(Source { text, kind: file.kind.into(), build: &folder }, run);
-    let skipped = checked.skipped.is_some();
-    let mut result = done(report, &file.path, text, checked);
-    if skipped {
-        let chart = file.path.ancestors().skip(1).find(|folder| folder.join("Chart.yaml").is_file());
-        let chart = chart.map_or("CHART".to_owned(), |chart| chart.display().to_string());
-        result.note = Some(format!("{}: skipped, a Helm template: run `helm template {chart} | bedplate check -`", file.path.display()));
-    }
-    result
+    done(report, &file.path, text, checked)
 }
 
 fn done(report: &dyn Report, path: &Path, text: &str, checked: Checked) -> Done {
@@ -181,7 +179,7 @@ fn done(report: &dyn Report, path: &Path, text: &str, checked: Checked) -> Done 
     let view = FileView { path, text, checked: &checked };
     let mut summary = Summary::default();
     summary.add(&view);
-    let text = if checked.findings.is_empty() { String::new() } else { report.file(&view) };
+    let text = report.file(&view);
     Done { text, summary, note: None, read: true }
 }
 
@@ -206,7 +204,8 @@ fn progress(files: usize, quiet: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(files as u64), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("checking {bar:30} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("checking {bar:30} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style)
 }
 
@@ -221,7 +220,8 @@ impl Output {
     fn open(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::Stdout) };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
+        let file =
+            tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
         Ok(Self::File(std::io::BufWriter::new(file), path.to_owned()))
     }
 

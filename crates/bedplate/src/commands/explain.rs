@@ -25,7 +25,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     for path in &args.files {
         let text = files::read(path)?;
         if unrendered(&text).is_some() {
-            return Err(Error::Other(format!("{}: a Helm template: render it first with `helm template`", path.display())));
+            return Err(Error::Other(format!(
+                "{}: a Helm template: render it first with `helm template`",
+                path.display()
+            )));
         }
         let parsed = parse(&text, &Limits::DEFAULT);
         for error in &parsed.errors {
@@ -60,17 +63,20 @@ fn describe(workload: &Workload<'_>) -> String {
     for (i, pods) in workload.pod_sets.iter().enumerate() {
         let (branch, stem) = if i == last { ("└─", "   ") } else { ("├─", "│  ") };
         let _ = writeln!(out, "  {branch} {}: {}", pods.role, pods.replicas.reckoning());
-        let accelerators: Vec<_> = pods.accelerators_per_pod().into_iter().map(|(name, n)| format!("{n} {name}")).collect();
+        let accelerators: Vec<_> =
+            pods.accelerators_per_pod().into_iter().map(|(name, n)| format!("{n} {name}")).collect();
         if !accelerators.is_empty() {
             let _ = writeln!(out, "  {stem}  each     {}; together {}", accelerators.join(" + "), pods.accelerators());
         }
         for claim in pods.claims() {
-            let name = claim.key("resourceClaimTemplateName").scalar().or_else(|| claim.key("resourceClaimName").scalar());
+            let name =
+                claim.key("resourceClaimTemplateName").scalar().or_else(|| claim.key("resourceClaimName").scalar());
             let _ = writeln!(out, "  {stem}  claim    {}", name.unwrap_or_else(|| claim.last()));
         }
         if pods.has_pod_spec() {
             let set = pods.spec.key("terminationGracePeriodSeconds").exists();
-            let _ = writeln!(out, "  {stem}  grace    {} s{}", pods.grace_seconds(), if set { "" } else { " (default)" });
+            let _ =
+                writeln!(out, "  {stem}  grace    {} s{}", pods.grace_seconds(), if set { "" } else { " (default)" });
         }
         for container in &pods.containers {
             let kind = match container.role {

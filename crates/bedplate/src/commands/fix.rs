@@ -44,7 +44,9 @@ pub(crate) fn run(
 fn fixed(file: &Input, text: &str, run: Run<'_>, unsafe_too: bool) -> (String, usize) {
     let folder = Folder(file.path.parent());
     let look = |text: &str| check(Source { text, kind: file.kind.into(), build: &folder }, run);
-    let key = |located: &Located| (located.finding.rule, format!("{:?}", located.finding.place), located.finding.message.clone());
+    let key = |located: &Located| {
+        (located.finding.rule, format!("{:?}", located.finding.place), located.finding.message.clone())
+    };
     let mut text = text.to_owned();
     let mut checked = look(&text);
     let mut refused = BTreeSet::new();

@@ -45,7 +45,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
                         let owner = image.repository.split_once('/').map_or("", |(owner, _)| owner);
                         // On shared registries the owner is what one trusts.
                         let shared = matches!(image.registry.as_str(), "docker.io" | "ghcr.io" | "quay.io" | "gcr.io");
-                        let name = if shared && !owner.is_empty() { format!("{}/{owner}", image.registry) } else { image.registry };
+                        let name = if shared && !owner.is_empty() {
+                            format!("{}/{owner}", image.registry)
+                        } else {
+                            image.registry
+                        };
                         *registries.entry(name).or_default() += 1;
                     }
                 }
@@ -59,20 +63,31 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     }
     let path = PathBuf::from(profile::NAME);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|e| {
-        let what = if e.kind() == std::io::ErrorKind::AlreadyExists { "is there already; nothing was changed (see --stdout)".to_owned() } else { e.to_string() };
+        let what = if e.kind() == std::io::ErrorKind::AlreadyExists {
+            "is there already; nothing was changed (see --stdout)".to_owned()
+        } else {
+            e.to_string()
+        };
         Error::Other(format!("{} {what}", path.display()))
     })?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
+    std::io::Write::write_all(&mut file, text.as_bytes())
+        .map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
     anstream::eprintln!("wrote {} from {workloads} workloads; `bedplate check` reads it from now on", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(workloads: usize, largest: &(u64, String), registries: &BTreeMap<String, usize>, namespaces: &BTreeSet<String>) -> String {
+fn render(
+    workloads: usize,
+    largest: &(u64, String),
+    registries: &BTreeMap<String, usize>,
+    namespaces: &BTreeSet<String>,
+) -> String {
     let defaults = Settings::default();
     let mut out = String::new();
     let _ = writeln!(out, "# What Bedplate holds this platform to. Every line may go: `spec: {{}}` has good defaults.");
     let _ = writeln!(out, "# Written after a look at {workloads} workloads.");
-    let _ = writeln!(out, "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nmetadata:\n  name: default\nspec:");
+    let _ =
+        writeln!(out, "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nmetadata:\n  name: default\nspec:");
     let _ = writeln!(out, "  admission:");
     if largest.0 > 0 {
         let _ = writeln!(out, "    # The largest job here is {} with {} accelerators.", largest.1, largest.0);
@@ -88,11 +103,22 @@ fn render(workloads: usize, largest: &(u64, String), registries: &BTreeMap<Strin
             let _ = writeln!(out, "      - {registry} # {count} container{}", if *count == 1 { "" } else { "s" });
         }
     }
-    let _ = writeln!(out, "  training:\n    # Seconds that a training pod needs to save its state.\n    graceSeconds: {}", defaults.grace_seconds());
-    let _ = writeln!(out, "  serving:\n    # Seconds that a server needs to finish open requests.\n    drainSeconds: {}", defaults.drain_seconds());
+    let _ = writeln!(
+        out,
+        "  training:\n    # Seconds that a training pod needs to save its state.\n    graceSeconds: {}",
+        defaults.grace_seconds()
+    );
+    let _ = writeln!(
+        out,
+        "  serving:\n    # Seconds that a server needs to finish open requests.\n    drainSeconds: {}",
+        defaults.drain_seconds()
+    );
     let _ = writeln!(out, "  # rules:\n  #   single-replica: off");
     if let Some(namespace) = namespaces.iter().next() {
-        let _ = writeln!(out, "  # namespaces:\n  #   - names: [{namespace}]\n  #     admission: {{acceleratorsPerJob: 16}}");
+        let _ = writeln!(
+            out,
+            "  # namespaces:\n  #   - names: [{namespace}]\n  #     admission: {{acceleratorsPerJob: 16}}"
+        );
     }
     let _ = writeln!(
         out,

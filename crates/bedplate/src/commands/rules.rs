@@ -69,9 +69,19 @@ fn write_pages(folder: &Path) -> Result<(), Error> {
     let mut index = "# Rules\n\nGenerated from the rules' doc comments by `cargo xtask generate`.\n".to_owned();
     let mut keep = BTreeSet::from(["README.md".to_owned()]);
     for guarantee in Guarantee::ALL {
-        let _ = write!(index, "\n## {guarantee}\n\n{}.\n\n| rule | severity | what it finds |\n| --- | --- | --- |\n", guarantee.sentence());
+        let _ = write!(
+            index,
+            "\n## {guarantee}\n\n{}.\n\n| rule | severity | what it finds |\n| --- | --- | --- |\n",
+            guarantee.sentence()
+        );
         for rule in rules().filter(|rule| rule.guarantee == guarantee) {
-            let _ = writeln!(index, "| [{0}]({0}.md) | {1} | {2} |", rule.name, rule.severity, one_line(rule).replace('|', "\\|"));
+            let _ = writeln!(
+                index,
+                "| [{0}]({0}.md) | {1} | {2} |",
+                rule.name,
+                rule.severity,
+                one_line(rule).replace('|', "\\|")
+            );
             let path = folder.join(format!("{}.md", rule.name));
             std::fs::write(&path, page(rule)).map_err(|e| fail(&path, e))?;
             keep.insert(format!("{}.md", rule.name));
