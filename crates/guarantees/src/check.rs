@@ -151,6 +151,12 @@ pub fn object_findings(object: &Object<'_>, run: Run<'_>) -> Vec<Finding> {
 fn corefile(text: &str, run: Run<'_>, inside: Option<&FieldPath>) -> Vec<Finding> {
     let cx = Context { settings: run.profile.settings(None), neighbours: run.neighbours };
     let mut found = Vec::new();
+    if let Err(error) = bedplate_dns::Corefile::parse(text) {
+        let span = Span::new(error.span.start, error.span.end);
+        let mut finding = Finding::new(span, format!("not a valid Corefile: {error}"));
+        (finding.rule, finding.severity) = (SYNTAX, Severity::Error);
+        found.push(finding);
+    }
     apply(&cx, &mut found, |check, out| {
         if let Check::Corefile(check) = check {
             check(text, &cx, out);

@@ -1,6 +1,22 @@
 //! The rules of `dns`, one a file.
 
+mod autopath_silent;
+mod host_network_dns_policy;
+mod ndots_trap;
+mod no_cache;
+mod no_ready_or_health;
+mod search_of_many_names;
+mod unbounded_forward;
+
 use crate::Rule;
 
 /// All of them.
-pub static RULES: &[&Rule] = &[];
+pub static RULES: &[&Rule] = &[
+    &ndots_trap::RULE,
+    &search_of_many_names::RULE,
+    &host_network_dns_policy::RULE,
+    &autopath_silent::RULE,
+    &no_cache::RULE,
+    &no_ready_or_health::RULE,
+    &unbounded_forward::RULE,
+];

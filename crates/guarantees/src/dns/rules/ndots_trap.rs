@@ -1,0 +1,93 @@
+use bedplate_dns::ResolvConf;
+use bedplate_model::{Edit, Finding, Fix, Purpose, Workload};
+use serde_json::json;
+
+use crate::dns::hosts;
+use crate::{Context, Findings, rule};
+
+rule! {
+    /// ## What it does
+    /// Finds training pods that name hosts outside the cluster and look them up with the
+    /// default of `ndots: 5`.
+    ///
+    /// ## Why
+    /// A name with fewer than five dots is tried with every search domain of the cluster first:
+    /// `s3.amazonaws.com` becomes eight queries, A and AAAA for three domains that do not have
+    /// it and then for itself; ten on a node with a search domain of its own. A data loader
+    /// that opens ten thousand small objects makes a hundred thousand queries, and CoreDNS is
+    /// what falls first.
+    ///
+    /// ## Example
+    /// ```yaml
+    /// apiVersion: kubeflow.org/v1
+    /// kind: PyTorchJob
+    /// metadata: {name: train, namespace: research}
+    /// spec:
+    ///   pytorchReplicaSpecs:
+    ///     Worker:
+    ///       template:
+    ///         spec:
+    ///           containers:
+    ///             - name: pytorch
+    ///               image: docker.io/pytorch/pytorch:2.7.0
+    ///               env: [{name: AWS_ENDPOINT_URL, value: "https://s3.eu-west-1.amazonaws.com"}]
+    /// ```
+    ///
+    /// ## Use instead
+    /// ```yaml
+    /// apiVersion: kubeflow.org/v1
+    /// kind: PyTorchJob
+    /// metadata: {name: train, namespace: research}
+    /// spec:
+    ///   pytorchReplicaSpecs:
+    ///     Worker:
+    ///       template:
+    ///         spec:
+    ///           dnsConfig: {options: [{name: ndots, value: "2"}]}
+    ///           containers:
+    ///             - name: pytorch
+    ///               image: docker.io/pytorch/pytorch:2.7.0
+    ///               env: [{name: AWS_ENDPOINT_URL, value: "https://s3.eu-west-1.amazonaws.com"}]
+    /// ```
+    ///
+    /// ## Options
+    /// `spec.dns.autopath: true` where CoreDNS runs `autopath @kubernetes` with `pods verified`;
+    /// `spec.dns.clusterDomain`.
+    ///
+    /// ## Sources
+    /// - glibc `resolv/res_query.c`; musl `src/network/lookup_name.c`: musl never searches a name
+    ///   with at least `ndots` dots, so write cluster names of two dots and more in full.
+    "ndots-trap", Dns, Warning, Medium, [Workload(check)]
+}
+
+fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
+    if workload.purpose != Purpose::Training || cx.settings.dns.autopath == Some(true) {
+        return;
+    }
+    for pods in workload.pod_sets.iter().filter(|pods| pods.has_pod_spec()) {
+        let dns = pods.spec.key("dnsConfig");
+        let set = dns.key("options").items().any(|option| option.key("name").str() == Some("ndots"));
+        let policy = pods.spec.key("dnsPolicy").str().unwrap_or("ClusterFirst");
+        if set || !policy.starts_with("ClusterFirst") {
+            continue;
+        }
+        let Some((host, field)) = hosts::outside(pods, cx.settings.cluster_domain()) else { continue };
+        let namespace = workload.object.namespace().unwrap_or("default");
+        let queries = ResolvConf::cluster_first(namespace, cx.settings.cluster_domain()).queries_outside(&host, 2);
+        if queries <= 2 {
+            continue;
+        }
+        let help = "set `ndots: 2` in the pod's `dnsConfig`, or end the host name with a dot";
+        let mut finding =
+            Finding::new(&field, format!("every lookup of `{host}` costs {queries} DNS queries, two would do"))
+                .label("looked up with ndots: 5")
+                .evidence(queries, 2);
+        let edit = || Edit::Set(dns.key("options").path(), json!([{"name": "ndots", "value": "2"}]));
+        finding = if dns.key("options").exists() {
+            finding.help(help)
+        } else {
+            finding.fix(Fix::unsafe_(help, vec![edit()]))
+        };
+        out.push(finding);
+    }
+}
