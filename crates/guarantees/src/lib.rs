@@ -48,4 +48,6 @@ pub fn find(name: &str) -> Option<&'static Rule> {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

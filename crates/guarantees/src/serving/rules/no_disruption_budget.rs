@@ -1,77 +1,122 @@
-use bedplate_model::{Finding, Workload};
+use bedplate_model::{Finding, PodSet, Workload};
 
-use super::{rolls_out, serving};
+use super::pods;
+use crate::context::Selector;
 use crate::{Context, Findings, rule};
 
 rule! {
     /// ## What it does
-    /// Finds servers with several replicas that no PodDisruptionBudget in the files selects.
+    /// Finds servers of several replicas that no PodDisruptionBudget of the checked files covers.
     ///
     /// ## Why
-    /// A node upgrade drains node after node. Without a budget it evicts all replicas at once
-    /// where they share nodes, or the next before the last has loaded its model.
+    /// Without a budget nothing keeps `kubectl drain`, a node upgrade or the autoscaler from evicting all
+    /// replicas in the same minute. The new ones then load their model while nobody answers.
     ///
     /// ## Example
     /// ```yaml
     /// apiVersion: apps/v1
     /// kind: Deployment
-    /// metadata: {name: llm, namespace: models}
+    /// metadata: {name: chat, namespace: prod}
     /// spec:
-    ///   replicas: 2
+    ///   replicas: 3
     ///   template:
-    ///     metadata: {labels: {app: llm}}
+    ///     metadata: {labels: {app: chat}}
     ///     spec:
-    ///       containers: [{name: vllm, image: "docker.io/vllm/vllm-openai:v0.9.1"}]
+    ///       containers:
+    ///         - name: vllm
+    ///           image: docker.io/vllm/vllm-openai:v0.9.1
+    ///           ports: [{containerPort: 8000}]
     /// ```
     ///
     /// ## Use instead
     /// ```yaml
-    /// apiVersion: apps/v1
-    /// kind: Deployment
-    /// metadata: {name: llm, namespace: models}
-    /// spec:
-    ///   replicas: 2
-    ///   template:
-    ///     metadata: {labels: {app: llm}}
-    ///     spec:
-    ///       containers: [{name: vllm, image: "docker.io/vllm/vllm-openai:v0.9.1"}]
-    /// ---
     /// apiVersion: policy/v1
     /// kind: PodDisruptionBudget
-    /// metadata: {name: llm, namespace: models}
+    /// metadata: {name: chat, namespace: prod}
     /// spec:
     ///   maxUnavailable: 1
-    ///   selector: {matchLabels: {app: llm}}
+    ///   selector: {matchLabels: {app: chat}}
+    /// ---
+    /// apiVersion: apps/v1
+    /// kind: Deployment
+    /// metadata: {name: chat, namespace: prod}
+    /// spec:
+    ///   replicas: 3
+    ///   template:
+    ///     metadata: {labels: {app: chat}}
+    ///     spec:
+    ///       containers:
+    ///         - name: vllm
+    ///           image: docker.io/vllm/vllm-openai:v0.9.1
+    ///           ports: [{containerPort: 8000}]
     /// ```
     ///
     /// ## Options
-    /// None.
+    /// None. A budget that lives in another repository is not seen: check both together, or exempt the
+    /// workload.
     ///
     /// ## Sources
-    /// - Kubernetes, `k8s.io/api/policy/v1`.
+    /// - Kubernetes, "Disruptions"; an empty selector of `policy/v1` matches every pod of the namespace.
     "no-disruption-budget", Serving, Warning, Medium, [Workload(check)]
 }
 
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
-    if !rolls_out(workload) || workload.at("spec.replicas").u64().unwrap_or(1) < 2 {
+    let Some(pods) = pods::replicated(workload).next() else { return };
+    let Some(replicas) = pods::replicas(workload).filter(|replicas| *replicas >= 2) else { return };
+    let namespace = workload.object.namespace().unwrap_or_default();
+    // An object without a namespace lands where the others of its directory do, whichever that is.
+    let reaches = |other: &str| other == namespace || other.is_empty() || namespace.is_empty();
+    let budgets = cx.neighbours.budgets.iter().filter(|(other, _)| reaches(other)).flat_map(|(_, list)| list);
+    if budgets.into_iter().any(|selector| matches(selector, pods)) {
         return;
     }
-    for pods in serving(workload) {
-        let labels = pods.metadata.key("labels");
-        let budgets = cx.neighbours.budgets.get(workload.object.namespace().unwrap_or_default());
-        let selected = budgets.into_iter().flatten().any(|selector| {
-            selector.labels.iter().all(|(key, value)| {
-                labels.entries().any(|(name, found)| name == key && found.scalar().as_deref() == Some(value))
-            })
-        });
-        if !selected {
-            out.push(
-                Finding::new(
-                    workload.object.name_path(),
-                    "no PodDisruptionBudget holds a drain back from all its replicas at once",
-                )
-                .help("add a PodDisruptionBudget with `maxUnavailable: 1` that selects its pods"),
-            );
+    let place = workload.at("spec.replicas");
+    out.push(
+        Finding::new(
+            &place,
+            format!("nothing keeps a node upgrade from evicting all {replicas} replicas at once: no PodDisruptionBudget matches"),
+        )
+        .label("all may be evicted together")
+        .help(format!(
+            "add a PodDisruptionBudget with `maxUnavailable: 1` and the labels of these pods{}",
+            pods.label("app").map(|app| format!(" (`app: {app}`)")).unwrap_or_default()
+        )),
+    );
+}
+
+/// Whether a selector picks these pods, as far as labels tell.
+fn matches(selector: &Selector, pods: &PodSet<'_>) -> bool {
+    let labels = pods.metadata.key("labels");
+    selector
+        .labels
+        .iter()
+        .all(|(key, value)| labels.entries().any(|(own, given)| own == key && given.scalar().as_deref() == Some(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::messages;
+
+    fn with(budget: &str) -> String {
+        format!(
+            "apiVersion: policy/v1\nkind: PodDisruptionBudget\n{budget}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a, namespace: prod}}\nspec:\n  replicas: 2\n  template:\n    metadata: {{labels: {{app: a, tier: '1'}}}}\n    spec: {{containers: [{{name: a, image: vllm/vllm-openai:v0.9.1}}]}}\n"
+        )
+    }
+
+    #[test]
+    fn a_budget_for_other_pods_or_in_another_namespace_protects_nothing() {
+        for (budget, count) in [
+            ("metadata: {name: b, namespace: prod}\nspec: {selector: {matchLabels: {app: a}}}", 0),
+            ("metadata: {name: b, namespace: prod}\nspec: {selector: {}}", 0),
+            ("metadata: {name: b, namespace: prod}\nspec: {selector: {matchLabels: {app: b}}}", 1),
+            ("metadata: {name: b, namespace: dev}\nspec: {selector: {matchLabels: {app: a}}}", 1),
+            ("metadata: {name: b}\nspec: {selector: {matchLabels: {app: a}}}", 0),
+            (
+                "metadata: {name: b, namespace: prod}\nspec: {selector: {matchExpressions: [{key: app, operator: Exists}]}}",
+                0,
+            ),
+        ] {
+            assert_eq!(messages(&super::RULE, &with(budget)).len(), count, "{budget}");
         }
     }
 }

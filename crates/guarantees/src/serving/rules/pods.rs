@@ -17,8 +17,7 @@ pub(super) fn serving<'w, 'a>(workload: &'w Workload<'a>) -> impl Iterator<Item 
 /// Pods that answer requests and have nothing but what the file gives them.
 pub(super) fn unmanaged<'w, 'a>(workload: &'w Workload<'a>) -> impl Iterator<Item = &'w PodSet<'a>> {
     let managed = MANAGED.contains(&workload.object.group());
-    serving(workload)
-        .filter(move |pods| !managed && matches!(pods.shape, Shape::Template | Shape::PodSpec))
+    serving(workload).filter(move |pods| !managed && matches!(pods.shape, Shape::Template | Shape::PodSpec))
 }
 
 /// Pods of the kinds that keep a number of equal replicas behind a Service.

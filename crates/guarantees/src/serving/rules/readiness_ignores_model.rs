@@ -1,80 +1,163 @@
-use bedplate_model::{Edit, Finding, Fix, ImageRef, Workload, workload::server_of};
+use bedplate_model::workload::Server;
+use bedplate_model::{Confidence, Edit, Field, Finding, Fix, Workload};
+use serde_json::json;
 
-use super::{servers, serving};
+use super::pods;
 use crate::{Context, Findings, rule};
 
 rule! {
     /// ## What it does
-    /// Finds known model servers whose readiness probe asks for an open port, or for `/`, and
-    /// not for the model.
+    /// Finds readiness probes of well-known model servers that say nothing about the model: an
+    /// open socket, a command that does not ask the server, or the path of a front page.
     ///
     /// ## Why
-    /// The port is open and `/` answers long before the weights are in memory. Such a probe
-    /// says "ready" to a server that answers every request with an error.
+    /// Model servers open their port, and answer on `/`, long before the weights are in memory.
+    /// The rollout goes on as soon as the probe succeeds, and takes the last pod that had a
+    /// model.
     ///
     /// ## Example
     /// ```yaml
     /// apiVersion: apps/v1
     /// kind: Deployment
-    /// metadata: {name: llm}
+    /// metadata: {name: rank, namespace: prod}
     /// spec:
     ///   template:
     ///     spec:
     ///       containers:
-    ///         - name: vllm
-    ///           image: docker.io/vllm/vllm-openai:v0.9.1
+    ///         - name: triton
+    ///           image: nvcr.io/nvidia/tritonserver:25.05-py3
     ///           ports: [{containerPort: 8000}]
-    ///           readinessProbe: {tcpSocket: {port: 8000}}
+    ///           readinessProbe:
+    ///             tcpSocket: {port: 8000}
     /// ```
     ///
     /// ## Use instead
     /// ```yaml
     /// apiVersion: apps/v1
     /// kind: Deployment
-    /// metadata: {name: llm}
+    /// metadata: {name: rank, namespace: prod}
     /// spec:
     ///   template:
     ///     spec:
     ///       containers:
-    ///         - name: vllm
-    ///           image: docker.io/vllm/vllm-openai:v0.9.1
+    ///         - name: triton
+    ///           image: nvcr.io/nvidia/tritonserver:25.05-py3
     ///           ports: [{containerPort: 8000}]
-    ///           readinessProbe: {httpGet: {path: /health, port: 8000}}
+    ///           readinessProbe:
+    ///             httpGet: {path: /v2/health/ready, port: 8000}
     /// ```
     ///
     /// ## Options
     /// None.
     ///
     /// ## Sources
-    /// - Health endpoints in the documents of vLLM, Triton, TensorFlow Serving, TorchServe, MLServer, KServe, Ray Serve.
+    /// - vLLM `/health`, SGLang `/readyz`, Triton, MLServer and KServe `/v2/health/ready` (Open Inference Protocol),
+    ///   TensorFlow Serving `/v1/models/MODEL`, TorchServe `/ping`, Ray Serve `/-/healthz`: each server's documents.
     "readiness-ignores-model", Serving, Warning, High, [Workload(check)]
 }
 
+/// Paths that answer as soon as the process listens.
+const SHALLOW: &[&str] = &["", "/", "/v2/health/live", "/v2", "/metrics"];
+
 fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
-    for pods in serving(workload) {
-        for container in servers(pods) {
-            let Some(server) = container.image().str().and_then(ImageRef::parse).as_ref().and_then(server_of) else {
-                continue;
-            };
-            let probe = container.field.key("readinessProbe");
-            let path = probe.at("httpGet.path");
-            let place = if probe.key("tcpSocket").exists() {
-                probe.key("tcpSocket")
-            } else if probe.key("httpGet").exists() && matches!(path.str(), None | Some("" | "/")) {
-                path.clone()
-            } else {
-                continue;
-            };
-            let finding =
-                Finding::new(&place, format!("this probe says ready before {} has loaded its model", server.name))
-                    .label("asks for the port, not for the model");
-            let help = format!("ask for `{}`", server.ready);
-            let literal = !server.ready.contains("MODEL") && path.exists();
-            out.push(if literal {
-                finding.fix(Fix::unsafe_(help, vec![Edit::Set(path.path(), server.ready.into())]))
-            } else {
-                finding.help(format!("{help} with httpGet, port {}", server.port))
-            });
+    for container in pods::serving(workload).flat_map(|pods| pods.main_containers()) {
+        let probe = container.field.key("readinessProbe");
+        if !probe.exists() {
+            continue;
         }
+        let Some(server) = pods::server(container) else { continue };
+        if let Some(finding) = look(&probe, server) {
+            out.push(finding);
+        }
+    }
+}
+
+fn look(probe: &Field<'_>, server: &Server) -> Option<Finding> {
+    let (socket, http, exec) = (probe.key("tcpSocket"), probe.key("httpGet"), probe.key("exec"));
+    let named = !server.ready.contains("MODEL");
+    let ask = format!("ask `{}` of {} instead: it answers 200 once the model is loaded", server.ready, server.name);
+    let fix = |edits: Vec<Edit>| {
+        let mut fix = Fix::unsafe_(ask.clone(), edits);
+        if !named {
+            fix.edits.clear();
+            fix.safety = bedplate_model::Safety::Manual;
+        }
+        fix
+    };
+    if socket.exists() {
+        let port = socket.key("port").node().map_or_else(|| json!(server.port), |port| port.to_json());
+        let edits = vec![
+            Edit::Remove(socket.path()),
+            Edit::Set(probe.key("httpGet").path(), json!({"path": server.ready, "port": port})),
+        ];
+        let message = format!("{} counts as ready once its port is open, before its model is loaded", server.name);
+        return Some(
+            Finding::new(&socket, message)
+                .label("only an open port")
+                .evidence("tcpSocket", server.ready)
+                .fix(fix(edits)),
+        );
+    }
+    if http.exists() {
+        let path = http.key("path");
+        let value = path.str().unwrap_or_default();
+        if !SHALLOW.contains(&value) {
+            return None;
+        }
+        let shown = if value.is_empty() { "/" } else { value };
+        let message = format!("{} answers `{shown}` before its model is loaded", server.name);
+        let edits = vec![Edit::Set(path.path(), json!(server.ready))];
+        return Some(
+            Finding::new(&path, message)
+                .label("says nothing of the model")
+                .evidence(shown, server.ready)
+                .fix(fix(edits)),
+        );
+    }
+    // A command that asks the server over HTTP or gRPC may well ask the right thing.
+    if exec.exists() {
+        let asks = |word: &str| {
+            ["curl", "wget", "http", "grpc", "python", "/ready", "/health"].iter().any(|w| word.contains(w))
+        };
+        if exec.key("command").strings().any(asks) {
+            return None;
+        }
+        let message = format!("the readiness command does not ask {} whether its model is loaded", server.name);
+        return Some(
+            Finding::new(&exec, message).label("does not ask the server").confidence(Confidence::Medium).help(ask),
+        );
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{fixed, messages};
+
+    fn with(probe: &str, image: &str) -> String {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a}}\nspec:\n  template:\n    spec:\n      containers:\n      - name: a\n        image: {image}\n        readinessProbe:\n          periodSeconds: 5\n          {probe}\n"
+        )
+    }
+
+    #[test]
+    fn the_front_page_and_liveness_are_not_the_model() {
+        let triton = "nvcr.io/nvidia/tritonserver:25.05-py3";
+        let text = with("httpGet: {path: /v2/health/live, port: http}", triton);
+        assert_eq!(messages(&super::RULE, &text), ["Triton answers `/v2/health/live` before its model is loaded"]);
+        assert!(fixed(&super::RULE, &text).contains("/v2/health/ready"));
+        let text = with("tcpSocket:\n            port: http", triton);
+        let fixed = fixed(&super::RULE, &text);
+        assert!(fixed.contains("port: http") && !fixed.contains("tcpSocket"), "{fixed}");
+        assert_eq!(messages(&super::RULE, &with("grpc: {port: 8001}", triton)), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_command_that_asks_the_server_is_left_alone() {
+        let exec = "exec: {command: [sh, -c, 'curl -f localhost:8000/health']}";
+        assert_eq!(messages(&super::RULE, &with(exec, "vllm/vllm-openai:v0.9.1")), [] as [&str; 0]);
+        let exec = "exec: {command: [cat, /tmp/up]}";
+        assert_eq!(messages(&super::RULE, &with(exec, "vllm/vllm-openai:v0.9.1")).len(), 1);
+        assert_eq!(messages(&super::RULE, &with(exec, "example.com/own:v1")), [] as [&str; 0]);
     }
 }

@@ -1,0 +1,87 @@
+use bedplate_model::workload::kinds::Shape;
+use bedplate_model::{Finding, Purpose, Workload};
+
+use crate::command::{Pid1, base, pid1};
+use crate::{Context, Findings, rule};
+
+rule! {
+    /// ## What it does
+    /// Finds training and notebook containers whose `command` replaces the image's `ENTRYPOINT`,
+    /// and with it the init, by a shell or a program of its own.
+    ///
+    /// ## Why
+    /// `command` in a manifest is not an argument of the `ENTRYPOINT`: it takes its place. An
+    /// image built with tini then runs without it, and nobody notices until a save is lost.
+    ///
+    /// ## Example
+    /// ```yaml
+    /// apiVersion: kubeflow.org/v1
+    /// kind: PyTorchJob
+    /// metadata: {name: train}
+    /// spec:
+    ///   pytorchReplicaSpecs:
+    ///     Worker:
+    ///       template:
+    ///         spec:
+    ///           containers: [{name: pytorch, image: "docker.io/acme/train:1", command: [python, train.py]}]
+    /// ```
+    ///
+    /// ## Use instead
+    /// ```yaml
+    /// apiVersion: kubeflow.org/v1
+    /// kind: PyTorchJob
+    /// metadata: {name: train}
+    /// spec:
+    ///   pytorchReplicaSpecs:
+    ///     Worker:
+    ///       template:
+    ///         spec:
+    ///           containers: [{name: pytorch, image: "docker.io/acme/train:1", args: [python, train.py]}]
+    /// ```
+    ///
+    /// ## Options
+    /// `spec.image.inits`: programs of your own that forward signals and reap children. A pod
+    /// with `shareProcessNamespace: true` has an init, the pause container.
+    ///
+    /// ## Sources
+    /// - Kubernetes: `command` corresponds to the image's ENTRYPOINT, `args` to its CMD.
+    "init-bypassed", Image, Warning, Medium, [Workload(check)]
+}
+
+fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
+    if !matches!(workload.purpose, Purpose::Training | Purpose::Notebook) {
+        return;
+    }
+    for pods in &workload.pod_sets {
+        // Argo puts its own executor in front of every command, Spark builds its own.
+        if matches!(pods.shape, Shape::ArgoTemplate | Shape::Spark)
+            || pods.spec.key("shareProcessNamespace").bool() == Some(true)
+        {
+            continue;
+        }
+        for container in pods.main_containers() {
+            let command = container.field.key("command");
+            if command.strings().next().is_none() {
+                continue;
+            }
+            let (first, what) = match pid1(&container.command_line(), cx.settings) {
+                Pid1::Shell(_) => ("a shell".to_owned(), "does not pass SIGTERM on"),
+                Pid1::Exec(line) => (
+                    format!("`{}`", base(line.split(' ').next().unwrap_or_default())),
+                    "has to handle SIGTERM and reap children itself",
+                ),
+                Pid1::Program(program, _) => {
+                    (format!("`{}`", base(&program)), "has to handle SIGTERM and reap children itself")
+                }
+                Pid1::Init(_) | Pid1::Nothing => continue,
+            };
+            out.push(
+                Finding::new(&command, format!("`command` replaces the image's init: {first} is PID 1 and {what}"))
+                    .label("replaces ENTRYPOINT")
+                    .help(
+                        "move the words to `args` where the image has an init, or put `/usr/bin/tini`, `--` in front",
+                    ),
+            );
+        }
+    }
+}
