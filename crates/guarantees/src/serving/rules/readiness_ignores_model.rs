@@ -87,8 +87,8 @@ fn look(probe: &Field<'_>, server: &Server) -> Option<Finding> {
     if socket.exists() {
         let port = socket.key("port").node().map_or_else(|| json!(server.port), |port| port.to_json());
         let edits = vec![
-            Edit::Remove(socket.path()),
             Edit::Set(probe.key("httpGet").path(), json!({"path": server.ready, "port": port})),
+            Edit::Remove(socket.path()),
         ];
         let message = format!("{} counts as ready once its port is open, before its model is loaded", server.name);
         return Some(

@@ -83,10 +83,10 @@ fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
             .evidence(0, replicas)
             .fix(Fix::unsafe_(
                 help,
-                vec![Edit::Set(
-                    strategy.path(),
-                    json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}),
-                )],
+                vec![
+                    Edit::Set(strategy_type.path(), json!("RollingUpdate")),
+                    Edit::Set(rolling.path(), json!({"maxUnavailable": 0, "maxSurge": 1})),
+                ],
             )),
         );
         return;
@@ -143,6 +143,7 @@ mod tests {
             ("replicas: 8\n  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}", None),
             ("replicas: 2\n  strategy: {rollingUpdate: {maxUnavailable: 100%}}", Some("2 of 2")),
             ("strategy: {type: Recreate}", Some("all 1 replicas")),
+            ("replicas: 4\n  strategy:\n    type: Recreate", Some("all 4 replicas")),
             ("replicas: ${n}\n  strategy: {rollingUpdate: {maxUnavailable: 1}}", None),
             ("replicas: 0\n  strategy: {type: Recreate}", None),
         ];
