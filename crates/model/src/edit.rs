@@ -118,6 +118,13 @@ fn change(json: &mut Json, path: &[Segment], value: Option<&Json>) -> Option<()>
 fn set(text: &str, root: &Node, path: &FieldPath, value: &Json) -> Option<(Span, String)> {
     let hit = path.locate(root);
     let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let block_collection = hit.node.style == Style::Block && matches!(hit.node.value, Value::Map(_) | Value::Seq(_));
+    if hit.complete && block_collection {
+        let whole = matches!(value, Json::Object(map) if !map.is_empty())
+            || matches!(value, Json::Array(list) if !list.is_empty());
+        let lines = block(value, column(text, hit.node.span.start), eol);
+        return whole.then(|| (hit.node.span, lines.trim_start().to_owned()));
+    }
     if hit.complete && hit.node.value != Value::Null {
         return Some((hit.node.span, replacement(text, hit.node, value)?));
     }
@@ -336,6 +343,10 @@ mod tests {
         );
         assert_eq!(set("a:\nb: 1\n", "a.c", json!(1)).unwrap(), "a:\n  c: 1\nb: 1\n");
         assert_eq!(set("a: {}", "a.c", json!(1)).unwrap(), "a: {c: 1}");
+        assert_eq!(
+            set("a:\n  b:\n    c: 1\n    d: 2\ne: 1\n", "a.b", json!({"x": [1]})).unwrap(),
+            "a:\n  b:\n    x:\n      - 1\ne: 1\n"
+        );
         assert_eq!(set("a: 1", "b", json!(1)).unwrap(), "a: 1\nb: 1");
         assert_eq!(
             set("l:\n  - name: a\n    v: |\n      text\n\n# end\n", "l.0.w", json!(1)).unwrap(),

@@ -48,7 +48,8 @@ fn walk(node: &Node, at: Span, schema: &Schema, root: &Schema, errors: &mut Vec<
         Value::Map(_) => "object",
     };
     // `spec:` with nothing behind it is an empty mapping to people.
-    if !types.is_empty() && !types.contains(&found) && !(found == "null" && types.contains(&"object")) {
+    let empty_object = found == "null" && types.contains(&"object");
+    if !(types.is_empty() || types.contains(&found) || empty_object) {
         let expected = types.first().copied().unwrap_or_default();
         errors.push(error(format!("expected {}, found {}", words(expected), words(found)), at));
         return;
