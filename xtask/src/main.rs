@@ -1,10 +1,13 @@
 //! The project's own commands: `cargo xtask demo` and `cargo xtask test` do everything.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod demo;
+mod fuzz;
 mod generate;
 mod run;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -23,7 +26,14 @@ enum Command {
     /// Check the example platform, explain each incident, and write an HTML report
     Demo,
     /// Set up and run every test
-    Test,
+    Test(test::Options),
+    /// Fuzz each target for a while, from the corpus kept in fuzz/corpus
+    Fuzz(fuzz::Options),
+    /// Measure ours beside its peers, in one run
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// Build a pinned tool once, outside target/, and print the path of its program
+    Tools(tools::Options),
     /// Make documents, schemas and completions anew from the program
     Generate {
         /// Change nothing; fail where a file is not as it would be made
@@ -35,7 +45,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo => demo::run(),
-        Command::Test => test::run(),
+        Command::Test(options) => test::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Bench(command) => bench::run(&command),
+        Command::Tools(options) => tools::run(&options),
         Command::Generate { check } => generate::run(check),
     };
     result.unwrap_or_else(|error| {

@@ -1,7 +1,10 @@
 //! Running programs, and saying so.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+/// What went wrong, as a sentence.
+pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// The root of the project.
 pub(crate) fn root() -> PathBuf {
@@ -16,23 +19,62 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 }
 
 /// Runs a command to its end.
-pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
+pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.status().map_err(|error| format!("{shown}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{shown} ended with {status}")) }
 }
 
 /// The folder that cargo builds into.
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// Builds `bedplate` and gives its path.
-pub(crate) fn bedplate(release: bool) -> Result<PathBuf, String> {
+pub(crate) fn bedplate(release: bool) -> Result<PathBuf> {
     let mut build = cargo(&["build", "--quiet", "--package", "bedplate"]);
     if release {
         build.arg("--release");
     }
     succeed(&mut build)?;
     Ok(target().join(if release { "release" } else { "debug" }).join("bedplate"))
+}
+
+/// Runs a command, and gives its standard output. An exit code in `accepted` counts as success.
+pub(crate) fn output(command: &mut Command, accepted: &[i32]) -> Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{shown}: {error}"))?;
+    if output.status.code().is_some_and(|code| accepted.contains(&code)) {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{shown} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+/// For `map_err` after something done to a path; `what` is a verb.
+pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> String {
+    let path = path.display().to_string();
+    move |error| format!("cannot {what} {path}: {error}")
+}
+
+/// Every file below `folder`, as paths relative to it, sorted; none when there is no such folder.
+pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(next) = waiting.pop() {
+        let entries = match std::fs::read_dir(&next) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(file("read", &next)(error)),
+        };
+        for entry in entries {
+            let path = entry.map_err(file("read", &next))?.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if let Ok(relative) = path.strip_prefix(folder) {
+                found.push(relative.to_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }

@@ -1,0 +1,257 @@
+//! `cargo xtask bench`: ours beside its peers, on one machine, in one run. A timing is never a test.
+
+mod corpus;
+mod measure;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Program, ExitCode};
+use std::time::Duration;
+
+use self::measure::{Run, measure};
+use crate::run::{self, Result};
+use crate::tools;
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// `bedplate check` beside other checkers of manifests; writes benches/RESULTS-check.md
+    Check(Options),
+}
+
+/// How to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Manifests to check
+    #[arg(long, default_value_t = 10_000)]
+    files: usize,
+    /// Manifests in the largest corpus that shows how our time and memory grow; 0 leaves that out
+    #[arg(long, default_value_t = 100_000)]
+    scale: usize,
+    /// Peers, of kube-score, kubeconform, kubectl-kyverno, trivy, checkov
+    #[arg(long, value_delimiter = ',', default_value = "kube-score,kubeconform,kubectl-kyverno,trivy,checkov")]
+    peers: Vec<String>,
+    /// Measured runs of each program, after one that warms up
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+}
+
+/// A program to compare with.
+struct Peer {
+    name: &'static str,
+    /// It gets this many of the files at most: it would take too long over all.
+    most: usize,
+    /// How it is run, for the table.
+    note: &'static str,
+    /// Its arguments, given the corpus.
+    arguments: fn(&Path) -> Result<Vec<String>>,
+    /// Exit codes that mean that it did its work.
+    accepted: &'static [i32],
+}
+
+#[rustfmt::skip]
+const PEERS: &[Peer] = &[
+    Peer { name: "kube-score", most: usize::MAX, accepted: &[0, 1],
+        note: "`score --output-format ci FILE…`; checks built-in kinds only",
+        arguments: |corpus| with_files(&["score", "--output-format", "ci"], corpus) },
+    Peer { name: "kubeconform", most: usize::MAX, accepted: &[0, 1],
+        note: "`-ignore-missing-schemas`, without schemas: it parses, and validates nothing. A floor",
+        arguments: |corpus| with_folder(&["-ignore-missing-schemas", "-schema-location", "/nonexistent/{{.ResourceKind}}.json",
+            "-output", "json", "-n", "2"], corpus) },
+    Peer { name: "kubectl-kyverno", most: 1_000, accepted: &[0, 1],
+        note: "`apply benches/peers/kyverno --resource DIR`: 4 policies like ours, on pods and what makes pods",
+        arguments: |corpus| Ok(vec!["apply".into(), run::root().join("benches/peers/kyverno").display().to_string(),
+            "--resource".into(), corpus.display().to_string()]) },
+    Peer { name: "trivy", most: 1_000, accepted: &[0],
+        note: "`config --skip-check-update --misconfig-scanners kubernetes --format json DIR`, embedded checks",
+        arguments: |corpus| with_folder(&["config", "--quiet", "--skip-check-update", "--skip-version-check", "--misconfig-scanners", "kubernetes",
+            "--format", "json"], corpus) },
+    Peer { name: "checkov", most: 200, accepted: &[0, 1],
+        note: "`--framework kubernetes --compact --output json -d DIR`; several processes, memory of the largest",
+        arguments: |corpus| with_folder(&["--framework", "kubernetes", "--compact", "--output", "json", "--skip-download",
+            "-d"], corpus) },
+];
+
+fn with_folder(arguments: &[&str], corpus: &Path) -> Result<Vec<String>> {
+    let arguments = arguments.iter().map(ToString::to_string);
+    Ok(arguments.chain([corpus.display().to_string()]).collect())
+}
+
+/// Names are relative to the corpus, where the program is run: a system's limit on arguments is near.
+fn with_files(arguments: &[&str], corpus: &Path) -> Result<Vec<String>> {
+    let arguments = arguments.iter().map(ToString::to_string);
+    let files = run::files_below(corpus)?;
+    Ok(arguments.chain(files.iter().map(|file| file.display().to_string())).collect())
+}
+
+/// One line of the comparison.
+struct Entry {
+    name: String,
+    note: &'static str,
+    files: usize,
+    corpus: PathBuf,
+    program: PathBuf,
+    arguments: Vec<String>,
+    accepted: &'static [i32],
+    runs: Vec<Run>,
+    failure: Option<String>,
+}
+
+impl Entry {
+    fn measure(&mut self, keep: bool) {
+        if self.failure.is_some() {
+            return;
+        }
+        let mut command = Program::new(&self.program);
+        command.args(&self.arguments).current_dir(&self.corpus);
+        match measure(&mut command, self.accepted) {
+            Ok(run) if keep => self.runs.push(run),
+            Ok(_) => {}
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    fn wall(&self) -> Duration {
+        let mut walls: Vec<_> = self.runs.iter().map(|run| run.wall).collect();
+        walls.sort();
+        walls.get(walls.len() / 2).copied().unwrap_or_default()
+    }
+
+    fn range(&self) -> (f64, f64) {
+        let walls = || self.runs.iter().map(|run| run.wall.as_secs_f64());
+        (walls().fold(f64::INFINITY, f64::min), walls().fold(0.0, f64::max))
+    }
+
+    fn peak_mb(&self) -> f64 {
+        self.runs.iter().map(|run| run.peak).max().unwrap_or(0) as f64 / 1e6
+    }
+
+    fn ms_a_file(&self) -> f64 {
+        self.wall().as_secs_f64() * 1e3 / self.files as f64
+    }
+}
+
+pub(crate) fn run(command: &Command) -> Result<ExitCode> {
+    let Command::Check(options) = command;
+    eprintln!("xtask: building bedplate, optimised: about 2 min");
+    let bedplate = run::bedplate(true)?;
+    let ours = |files: usize| -> Result<Entry> {
+        let corpus = corpus::make(files)?;
+        Ok(Entry {
+            name: run::output(Program::new(&bedplate).arg("--version"), &[0])?.trim().to_owned(),
+            note: "`check --format json DIR`; all default rules",
+            files,
+            arguments: ["check", "--format", "json", "."].map(str::to_owned).to_vec(),
+            corpus,
+            program: bedplate.clone(),
+            accepted: &[0, 1],
+            runs: Vec::new(),
+            failure: None,
+        })
+    };
+
+    let mut entries = vec![ours(options.files)?];
+    for name in &options.peers {
+        let peer = PEERS.iter().find(|peer| peer.name == name).ok_or_else(|| format!("no peer is called `{name}`"))?;
+        let tool = tools::get(name)?;
+        let files = options.files.min(peer.most);
+        let corpus = corpus::make(files)?;
+        entries.push(Entry {
+            name: format!("{name} {}", tool.version),
+            note: peer.note,
+            files,
+            arguments: (peer.arguments)(&corpus)?,
+            corpus,
+            program: tool.program()?,
+            accepted: peer.accepted,
+            runs: Vec::new(),
+            failure: None,
+        });
+    }
+    // One after another, round by round: a slower minute of the machine hits all alike.
+    for round in 0..=options.runs {
+        eprintln!("xtask: {}", if round == 0 { "warming up".to_owned() } else { format!("round {round}") });
+        for entry in &mut entries {
+            entry.measure(round > 0);
+        }
+    }
+
+    let mut growth = Vec::new();
+    if options.scale > 0 {
+        for files in [options.scale / 100, options.scale / 10, options.scale] {
+            let mut entry = ours(files)?;
+            eprintln!("xtask: {files} files");
+            for round in 0..=options.runs {
+                entry.measure(round > 0);
+            }
+            growth.push(entry);
+        }
+    }
+
+    let text = table(&entries, &growth)?;
+    let place = run::root().join("benches/RESULTS-check.md");
+    fs::write(&place, &text).map_err(run::file("write", &place))?;
+    println!("{text}");
+    match entries.iter().chain(&growth).find_map(|entry| entry.failure.as_ref()) {
+        Some(error) => Err(error.clone()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn table(entries: &[Entry], growth: &[Entry]) -> Result<String> {
+    let mut text = String::from("# `bedplate check` beside its peers\n\n");
+    let ours = entries.first().ok_or("nothing was measured")?;
+    let (bytes, lines) = corpus::size(&ours.corpus)?;
+    let _ = writeln!(
+        text,
+        "Written by `cargo xtask bench check`; {}. The corpus: {} manifests made from `examples/`, {} lines, {:.1} MB; \
+         one file in ten has several documents and at least 200 lines. A program that would take too long gets the first files \
+         only, and is compared by its time a file, its start included. Median of {} runs after a warm-up, the programs by turns, \
+         output thrown away. Memory is the peak resident set of the largest process. Rules differ: no peer checks the same.\n",
+        machine(),
+        ours.files,
+        lines,
+        bytes as f64 / 1e6,
+        ours.runs.len(),
+    );
+    text.push_str("| program | files | wall (min to max), s | ms a file | times ours | peak, MB | how |\n");
+    text.push_str("| --- | ---: | ---: | ---: | ---: | ---: | --- |\n");
+    for entry in entries {
+        let (name, files, note) = (&entry.name, entry.files, entry.note);
+        if let Some(failure) = &entry.failure {
+            let _ = writeln!(text, "| {name} | {files} | failed: {} | | | | {note} |", failure.replace('|', "/"));
+            continue;
+        }
+        let (low, high) = entry.range();
+        let _ = writeln!(
+            text,
+            "| {name} | {files} | {:.3} ({low:.3} to {high:.3}) | {:.4} | {:.1} | {:.0} | {note} |",
+            entry.wall().as_secs_f64(),
+            entry.ms_a_file(),
+            entry.ms_a_file() / ours.ms_a_file(),
+            entry.peak_mb(),
+        );
+    }
+    if !growth.is_empty() {
+        text.push_str("\n## Growth\n\n| files | wall, s | ms a file | peak, MB |\n| ---: | ---: | ---: | ---: |\n");
+        for entry in growth {
+            let wall = entry.wall().as_secs_f64();
+            let _ =
+                writeln!(text, "| {} | {wall:.3} | {:.4} | {:.0} |", entry.files, entry.ms_a_file(), entry.peak_mb());
+        }
+    }
+    Ok(text)
+}
+
+/// The machine, in a few words.
+fn machine() -> String {
+    let line = |path: &str, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let value =
+            text.lines().find_map(|line| line.strip_prefix(key)?.split_once(':').map(|(_, v)| v.trim().to_owned()));
+        value.unwrap_or_else(|| "unknown".to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{} cores of {}, {} memory", cores, line("/proc/cpuinfo", "model name"), line("/proc/meminfo", "MemTotal"))
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask fuzz`: each libFuzzer target for a while, from the corpus kept in `fuzz/corpus/TARGET`.
+//!
+//! Coverage comes from stable compiler flags; only `-Z` sanitizers would need a nightly compiler, and they look for
+//! memory errors, which safe Rust does not have. So `--sanitizer none` fuzzes with the project's own toolchain.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use crate::{
+    run::{self, Result},
+    tools,
+};
+
+/// What to fuzz.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Targets, as named in fuzz/fuzz_targets; none means all.
+    targets: Vec<String>,
+    /// Seconds for each target.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Afterwards add to fuzz/corpus the inputs that reached new code.
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let known = targets()?;
+    if let Some(unknown) = options.targets.iter().find(|name| !known.contains(name)) {
+        return Err(format!("no fuzz target is called `{unknown}`; known: {}", known.join(", ")));
+    }
+    for target in if options.targets.is_empty() { &known } else { &options.targets } {
+        eprintln!("\nxtask: fuzz {target} for {} s", options.seconds);
+        fuzz(target, options.seconds)?;
+        if options.keep {
+            keep(target)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The names of all targets: the files in `fuzz/fuzz_targets`.
+pub(crate) fn targets() -> Result<Vec<String>> {
+    let files = run::files_below(&run::root().join("fuzz/fuzz_targets"))?;
+    let stem = |file: PathBuf| file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    Ok(files.into_iter().filter(|file| file.extension().is_some_and(|end| end == "rs")).filter_map(stem).collect())
+}
+
+/// Fuzzes `target` for `seconds`; an error when an input breaks it.
+pub(crate) fn fuzz(target: &str, seconds: u32) -> Result<()> {
+    let seconds = format!("-max_total_time={seconds}");
+    libfuzzer(
+        target,
+        &[found(target)?, kept(target)?],
+        &["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", &seconds],
+    )
+}
+
+/// Copies from the found inputs those that reach code which no kept input reaches.
+fn keep(target: &str) -> Result<()> {
+    libfuzzer(target, &[kept(target)?, found(target)?], &["-merge=1"])
+}
+
+fn libfuzzer(target: &str, corpora: &[PathBuf], flags: &[&str]) -> Result<()> {
+    let program = tools::get("cargo-fuzz")?.program()?;
+    let mut command = std::process::Command::new(program);
+    command.current_dir(run::root()).args(["run", "--sanitizer", "none", target]).args(corpora).arg("--").args(flags);
+    run::succeed(&mut command)
+}
+
+/// Seeds under version control.
+fn kept(target: &str) -> Result<PathBuf> {
+    made(run::root().join("fuzz/corpus").join(target))
+}
+
+/// What this machine's runs found. libFuzzer writes only to the first folder it is given, so a test leaves the work
+/// tree as it was.
+fn found(target: &str) -> Result<PathBuf> {
+    made(run::target().join("fuzz-found").join(target))
+}
+
+fn made(folder: PathBuf) -> Result<PathBuf> {
+    std::fs::create_dir_all(&folder).map_err(run::file("create", &folder))?;
+    Ok(folder)
+}

@@ -1,0 +1,220 @@
+//! Programs that we use but do not write: pinned here, built from their package registry, kept outside `target/`.
+//!
+//! A tool is built at most once per version, into `$BEDPLATE_CACHE/NAME-VERSION/`. The build is complete when
+//! the file `complete` is there: it is written last, so an interrupted build is seen and started again. (Building
+//! elsewhere and renaming would break Python environments, whose scripts hold their own absolute path.)
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use crate::run::{self, Result};
+
+/// One pinned tool.
+pub(crate) struct Tool {
+    /// What `cargo xtask tools` calls it; also the name of the program.
+    pub(crate) name: &'static str,
+    /// Version without a leading `v`.
+    pub(crate) version: &'static str,
+    /// How long the build took with empty caches, in seconds, on 2 cores: so that nobody takes it for a hang.
+    seconds: u32,
+    source: Source,
+}
+
+enum Source {
+    /// A crate with a program of the tool's name.
+    Cargo,
+    /// A Go program. `replace` repeats the `replace` lines of the module's go.mod, which Go ignores in a
+    /// dependency. `stamp` is a string variable that the program's `version` prints.
+    Go { module: &'static str, package: &'static str, replace: &'static [&'static str], stamp: Option<&'static str> },
+    /// A Python package with a console script of the tool's name.
+    PyPi,
+}
+
+/// Every tool and its version: the one place to change.
+#[rustfmt::skip]
+const TOOLS: &[Tool] = &[
+    Tool { name: "cargo-deny", version: "0.20.2", seconds: 200, source: Source::Cargo },
+    Tool { name: "cargo-fuzz", version: "0.13.2", seconds: 30, source: Source::Cargo },
+    Tool { name: "kube-score", version: "1.20.0", seconds: 60, source: Source::Go {
+        module: "github.com/zegl/kube-score", package: "cmd/kube-score", replace: &[], stamp: Some("main.version"),
+    } },
+    Tool { name: "kubeconform", version: "0.7.0", seconds: 30, source: Source::Go {
+        module: "github.com/yannh/kubeconform", package: "cmd/kubeconform", replace: &[], stamp: Some("main.version"),
+    } },
+    Tool { name: "kubectl-kyverno", version: "1.17.1", seconds: 330, source: Source::Go {
+        module: "github.com/kyverno/kyverno", package: "cmd/cli/kubectl-kyverno",
+        replace: &["k8s.io/pod-security-admission@v0.34.1=github.com/kyverno/pod-security-admission@v0.0.0-20251031094455-46f20778634f"],
+        stamp: Some("github.com/kyverno/kyverno/pkg/version.BuildVersion"),
+    } },
+    Tool { name: "trivy", version: "0.74.0", seconds: 600, source: Source::Go {
+        module: "github.com/aquasecurity/trivy", package: "cmd/trivy", replace: &[],
+        stamp: Some("github.com/aquasecurity/trivy/pkg/version/app.ver"),
+    } },
+    Tool { name: "checkov", version: "3.3.30", seconds: 120, source: Source::PyPi },
+];
+
+/// Which tools to build.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Names of tools; none lists them all with their versions.
+    names: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.names.is_empty() {
+        for tool in TOOLS {
+            let state = if tool.is_built()? { "built".to_owned() } else { format!("takes {}", tool.duration()) };
+            println!("{:<16} {:<10} {state}", tool.name, tool.version);
+        }
+    }
+    for name in &options.names {
+        println!("{}", get(name)?.program()?.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tool called `name`, from the table.
+pub(crate) fn get(name: &str) -> Result<&'static Tool> {
+    TOOLS.iter().find(|tool| tool.name == name).ok_or_else(|| {
+        let known: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
+        format!("no tool is called `{name}`; known: {}", known.join(", "))
+    })
+}
+
+impl Tool {
+    /// The path of its program, built first if need be.
+    pub(crate) fn program(&self) -> Result<PathBuf> {
+        let folder = self.folder()?;
+        if !self.is_built()? {
+            self.build_once(&folder)?;
+        }
+        Ok(folder.join("bin").join(self.name))
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        Ok(cache()?.join(format!("{}-{}", self.name, self.version)))
+    }
+
+    fn is_built(&self) -> Result<bool> {
+        Ok(self.folder()?.join("complete").exists())
+    }
+
+    fn duration(&self) -> String {
+        match self.seconds {
+            0..90 => format!("about {} s", self.seconds),
+            _ => format!("about {} min", self.seconds.div_ceil(60)),
+        }
+    }
+
+    /// Builds under a lock, so that of two runs one builds and the other waits.
+    fn build_once(&self, folder: &Path) -> Result<()> {
+        let parent = cache()?;
+        fs::create_dir_all(&parent).map_err(run::file("create", &parent))?;
+        let lock_path = folder.with_added_extension("lock");
+        let lock = File::create(&lock_path).map_err(run::file("create", &lock_path))?;
+        if lock.try_lock().is_err() {
+            eprintln!("xtask: another run is building {} {}; waiting for it", self.name, self.version);
+            lock.lock().map_err(run::file("lock", &lock_path))?;
+        }
+        if self.is_built()? {
+            return Ok(());
+        }
+        eprintln!(
+            "xtask: building {} {} ({} on 2 cores, once; kept in {})",
+            self.name,
+            self.version,
+            self.duration(),
+            folder.display()
+        );
+        if folder.exists() {
+            fs::remove_dir_all(folder).map_err(run::file("remove", folder))?;
+        }
+        let bin = folder.join("bin");
+        fs::create_dir_all(&bin).map_err(run::file("create", &bin))?;
+        let started = Instant::now();
+        match self.source {
+            Source::Cargo => self.build_cargo(folder)?,
+            Source::Go { module, package, replace, stamp } => self.build_go(folder, module, package, replace, stamp)?,
+            Source::PyPi => self.build_python(folder)?,
+        }
+        let marker = folder.join("complete");
+        fs::write(&marker, format!("{}\n", self.version)).map_err(run::file("write", &marker))?;
+        eprintln!("xtask: built {} in {} s", self.name, started.elapsed().as_secs());
+        Ok(())
+    }
+
+    fn build_cargo(&self, folder: &Path) -> Result<()> {
+        let build = folder.join("build");
+        run::succeed(
+            run::cargo(&["install", "--quiet", "--locked", self.name, "--version", self.version, "--root"])
+                .arg(folder)
+                .arg("--target-dir")
+                .arg(&build),
+        )?;
+        fs::remove_dir_all(&build).map_err(run::file("remove", &build))
+    }
+
+    /// Named as a tool (`go get -tool`) in a module of its own, the package is built with the versions that its
+    /// own go.mod chose.
+    fn build_go(
+        &self,
+        folder: &Path,
+        module: &str,
+        package: &str,
+        replace: &[&str],
+        stamp: Option<&str>,
+    ) -> Result<()> {
+        let build = folder.join("build");
+        fs::create_dir_all(&build).map_err(run::file("create", &build))?;
+        let go = |arguments: &[&str]| run::succeed(Command::new("go").args(arguments).current_dir(&build));
+        let package = format!("{module}/{package}");
+        go(&["mod", "init", "scratch"])?;
+        for line in replace {
+            go(&["mod", "edit", "-replace", line])?;
+        }
+        go(&["get", "-tool", &format!("{package}@v{}", self.version)])?;
+        let stamp = stamp.map(|variable| format!("-X {variable}={}", self.version)).unwrap_or_default();
+        let out = folder.join("bin").join(self.name);
+        go(&["build", "-trimpath", "-ldflags", &format!("-s -w {stamp}"), "-o", &out.to_string_lossy(), &package])?;
+        fs::remove_dir_all(&build).map_err(run::file("remove", &build))
+    }
+
+    fn build_python(&self, folder: &Path) -> Result<()> {
+        run::succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+        let pinned = format!("{}=={}", self.name, self.version);
+        run::succeed(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &pinned]))
+    }
+}
+
+/// Where tools are kept: `$BEDPLATE_CACHE`, or `bedplate/tools` in the user's cache folder.
+fn cache() -> Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("BEDPLATE_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|dir| dir.join("bedplate/tools")))
+        .or_else(|| variable("HOME").map(|dir| dir.join(".cache/bedplate/tools")))
+        .ok_or_else(|| "none of BEDPLATE_CACHE, XDG_CACHE_HOME and HOME is set".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_name_lists_the_right_ones() {
+        let message = get("kubescore").err().expect("no such tool");
+        assert!(message.contains("kube-score"), "{message}");
+    }
+
+    #[test]
+    fn names_are_unique_and_versions_are_exact() {
+        for (index, tool) in TOOLS.iter().enumerate() {
+            assert!(TOOLS[index + 1..].iter().all(|other| other.name != tool.name), "{} twice", tool.name);
+            assert_eq!(tool.version.split('.').count(), 3, "{} {}", tool.name, tool.version);
+            assert!(tool.version.starts_with(|c: char| c.is_ascii_digit()), "{} {}", tool.name, tool.version);
+        }
+    }
+}
