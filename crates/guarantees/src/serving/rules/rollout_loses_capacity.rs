@@ -77,7 +77,10 @@ fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
         out.push(
             Finding::new(
                 &strategy_type,
-                format!("every rollout stops all {replicas} replicas before the first new one starts to load"),
+                match replicas {
+                    1 => "every rollout stops the only replica before the new one starts to load".to_owned(),
+                    _ => format!("every rollout stops all {replicas} replicas before the first new one starts to load"),
+                },
             )
             .label("nobody answers meanwhile")
             .evidence(0, replicas)
@@ -142,7 +145,7 @@ mod tests {
             ("replicas: 2\n  strategy: {rollingUpdate: {maxSurge: 0}}", Some("1 of 2")),
             ("replicas: 8\n  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}", None),
             ("replicas: 2\n  strategy: {rollingUpdate: {maxUnavailable: 100%}}", Some("2 of 2")),
-            ("strategy: {type: Recreate}", Some("all 1 replicas")),
+            ("strategy: {type: Recreate}", Some("the only replica")),
             ("replicas: 4\n  strategy:\n    type: Recreate", Some("all 4 replicas")),
             ("replicas: ${n}\n  strategy: {rollingUpdate: {maxUnavailable: 1}}", None),
             ("replicas: 0\n  strategy: {type: Recreate}", None),

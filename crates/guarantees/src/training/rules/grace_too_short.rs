@@ -1,75 +1,111 @@
-use bedplate_model::workload::kinds::Shape;
 use bedplate_model::{Edit, Finding, Fix, Workload};
+use serde_json::json;
 
-use super::{training, works};
+use super::pods;
 use crate::{Context, Findings, rule};
 
 rule! {
     /// ## What it does
-    /// Finds training pods that get less time between SIGTERM and SIGKILL than a save of their
-    /// state needs.
+    /// Finds training pods whose grace period is shorter than the time that saving their state takes.
     ///
     /// ## Why
-    /// The default is 30 seconds. A model of 40 GB at 1 GB/s needs 40 only to be written: the
-    /// save is cut off in the middle, and the job goes back to the one before, hours ago.
+    /// A drained node, a preempted job or a scaled-down cluster sends SIGTERM, and SIGKILL when the
+    /// grace period is over: 30 seconds where nothing is written. A checkpoint of a large model is not on
+    /// disk by then, and everything since the last periodic one is lost, on every rank.
     ///
     /// ## Example
     /// ```yaml
     /// apiVersion: kubeflow.org/v1
     /// kind: PyTorchJob
-    /// metadata: {name: train}
+    /// metadata: {name: pretrain, namespace: research}
     /// spec:
     ///   pytorchReplicaSpecs:
     ///     Worker:
+    ///       replicas: 2
+    ///       restartPolicy: OnFailure
     ///       template:
     ///         spec:
-    ///           terminationGracePeriodSeconds: 30
-    ///           containers: [{name: pytorch, image: "docker.io/pytorch/pytorch:2.7.0"}]
+    ///           containers:
+    ///             - name: pytorch
+    ///               image: docker.io/pytorch/pytorch:2.7.0
+    ///               resources: {limits: {nvidia.com/gpu: 4}}
     /// ```
     ///
     /// ## Use instead
     /// ```yaml
     /// apiVersion: kubeflow.org/v1
     /// kind: PyTorchJob
-    /// metadata: {name: train}
+    /// metadata: {name: pretrain, namespace: research}
     /// spec:
     ///   pytorchReplicaSpecs:
     ///     Worker:
+    ///       replicas: 2
+    ///       restartPolicy: OnFailure
     ///       template:
     ///         spec:
     ///           terminationGracePeriodSeconds: 300
-    ///           containers: [{name: pytorch, image: "docker.io/pytorch/pytorch:2.7.0"}]
+    ///           containers:
+    ///             - name: pytorch
+    ///               image: docker.io/pytorch/pytorch:2.7.0
+    ///               resources: {limits: {nvidia.com/gpu: 4}}
     /// ```
     ///
     /// ## Options
-    /// `spec.training.graceSeconds`, 300.
+    /// `spec.training.graceSeconds`, 300, also for single namespaces.
     ///
     /// ## Sources
-    /// - Kubernetes, pod termination: `preStop` counts inside the grace period.
-    "grace-too-short", Training, Warning, High, [Workload(check)]
+    /// - The default of 30: Kubernetes, `core/v1` PodSpec, `terminationGracePeriodSeconds`.
+    /// - torchrun kills its workers 30 seconds after SIGTERM whatever the pod's grace period is: pytorch/pytorch#119856.
+    "grace-too-short", Training, Error, High, [Workload(check)]
 }
 
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
-    let wanted = cx.settings.grace_seconds();
-    for pods in training(workload).filter(|pods| works(workload, pods) && pods.grace_seconds() < wanted) {
-        // Argo's templates have no such field; a patch in a string may set it.
-        if pods.shape == Shape::ArgoTemplate {
+    let needed = cx.settings.grace_seconds();
+    for pods in pods::training(workload) {
+        let grace = pods.grace_seconds();
+        let field = pods.spec.key("terminationGracePeriodSeconds");
+        if grace >= needed || field.exists() && field.u64().is_none() {
             continue;
         }
-        let field = pods.spec.key("terminationGracePeriodSeconds");
-        let given = pods.grace_seconds();
-        let why = if field.exists() { format!("{given} s are given") } else { format!("{given} s is the default") };
-        out.push(
-            Finding::new(
-                &field,
-                format!("a {} pod gets {given} s to save its state, {wanted} s are wanted", pods.role),
-            )
-            .label(why)
-            .evidence(given, wanted)
-            .fix(Fix::unsafe_(
-                format!("set `terminationGracePeriodSeconds: {wanted}`"),
-                vec![Edit::Set(field.path(), wanted.into())],
-            )),
-        );
+        let mut finding = Finding::new(
+            &field,
+            format!("a {} pod is killed {grace} s after it is told to stop, and saving its state takes up to {needed} s", pods.role),
+        )
+        .label(if field.exists() { format!("{grace} s") } else { "no `terminationGracePeriodSeconds`: 30 s".to_owned() })
+        .evidence(grace, needed)
+        .fix(Fix::unsafe_(
+            format!("set `terminationGracePeriodSeconds: {needed}`, or `spec.training.graceSeconds` to what a save really takes"),
+            vec![Edit::Set(field.path(), json!(needed))],
+        ));
+        // Whatever the pod allows, torchrun has a deadline of its own.
+        let torchrun = |word: &str| word.contains("torchrun") || word.contains("torch.distributed.run");
+        if pods.main_containers().any(|container| container.command_line().into_iter().any(torchrun)) {
+            finding = finding.note(
+                "torchrun kills its workers 30 s after SIGTERM by itself; from torch 2.12 `--shutdown-timeout` changes that.",
+            );
+        }
+        out.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{fixed, found, messages};
+
+    #[test]
+    fn every_role_of_a_job_is_told_and_mended() {
+        let text = "apiVersion: kubeflow.org/v1\nkind: PyTorchJob\nmetadata: {name: a}\nspec:\n  pytorchReplicaSpecs:\n    Master:\n      template:\n        spec:\n          terminationGracePeriodSeconds: 60\n          containers:\n          - {name: pytorch, image: x, command: [torchrun, a.py]}\n    Worker:\n      template:\n        spec:\n          containers: [{name: pytorch, image: x}]\n";
+        let all = found(&super::RULE, text);
+        assert_eq!(all.len(), 2);
+        assert!(all[0].message.contains("killed 60 s after") && all[0].notes[0].starts_with("torchrun"));
+        assert_eq!(fixed(&super::RULE, text).matches("terminationGracePeriodSeconds: 300").count(), 2);
+    }
+
+    #[test]
+    fn servers_and_filled_in_values_are_left_alone() {
+        let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec:\n  template:\n    spec:\n      terminationGracePeriodSeconds: ${GRACE}\n      containers: [{name: a, image: x, resources: {limits: {nvidia.com/gpu: 1}}}]\n";
+        assert_eq!(messages(&super::RULE, job), [] as [&str; 0]);
+        let web = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {template: {spec: {containers: [{name: a, image: vllm/vllm-openai:v0.9.1}]}}}\n";
+        assert_eq!(messages(&super::RULE, web), [] as [&str; 0]);
     }
 }
