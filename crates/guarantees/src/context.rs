@@ -1,7 +1,9 @@
 //! What a rule may know besides its subject.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
+use bedplate_apf::{FlowSchema, PriorityLevel, Shadow, shadowed};
 use bedplate_model::{Object, Settings};
 
 /// A rule's surroundings.
@@ -35,10 +37,12 @@ impl BuildContext for NoContext {
 pub struct Neighbours {
     /// Selectors of PodDisruptionBudgets, by namespace.
     pub budgets: BTreeMap<String, Vec<Selector>>,
-    /// FlowSchemas, as JSON.
-    pub flow_schemas: Vec<serde_json::Value>,
-    /// PriorityLevelConfigurations, as JSON.
-    pub priority_levels: Vec<serde_json::Value>,
+    /// FlowSchemas.
+    pub flow_schemas: Vec<FlowSchema>,
+    /// PriorityLevelConfigurations.
+    pub priority_levels: Vec<PriorityLevel>,
+    /// FlowSchemas that no request reaches, worked out when the first is asked for.
+    shadows: OnceLock<Vec<Shadow>>,
     /// Devices that a ResourceClaimTemplate asks for, by namespace and name.
     pub claim_templates: BTreeMap<(String, String), u64>,
     /// Whether a NodeLocal DNSCache runs in front of CoreDNS.
@@ -63,6 +67,12 @@ impl Neighbours {
     #[must_use]
     pub fn may_learn_from(text: &str) -> bool {
         Self::MARKS.iter().any(|mark| memchr::memmem::find(text.as_bytes(), mark.as_bytes()).is_some())
+    }
+
+    /// FlowSchemas of the run that no request reaches.
+    #[must_use]
+    pub fn shadows(&self) -> &[Shadow] {
+        self.shadows.get_or_init(|| shadowed(&self.flow_schemas))
     }
 
     /// The facts of two runs over files, the first's before the second's.
@@ -92,10 +102,10 @@ impl Neighbours {
                 self.budgets.entry(namespace()).or_default().push(selector);
             }
             ("flowcontrol.apiserver.k8s.io", "FlowSchema") => {
-                self.flow_schemas.extend(object.root.node().map(|node| node.to_json()));
+                self.flow_schemas.extend(typed::<FlowSchema>(object));
             }
             ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => {
-                self.priority_levels.extend(object.root.node().map(|node| node.to_json()));
+                self.priority_levels.extend(typed::<PriorityLevel>(object));
             }
             ("resource.k8s.io", "ResourceClaimTemplate") => {
                 let requests = object.at("spec.spec.devices.requests").items();
@@ -109,4 +119,9 @@ impl Neighbours {
             _ => {}
         }
     }
+}
+
+/// An object as its type; nothing for one that is not valid.
+pub(crate) fn typed<T: serde::de::DeserializeOwned>(object: &Object<'_>) -> Option<T> {
+    serde_json::from_value(object.root.node()?.to_json()).ok()
 }

@@ -56,7 +56,7 @@ fn check(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
     if lanes::shares(name, cx).is_some() {
         return;
     }
-    let levels = lanes::all_levels(cx);
+    let levels = &cx.neighbours.priority_levels;
     let known: Vec<&str> =
         LEVELS.iter().map(|l| l.name).chain(levels.iter().map(|l| l.metadata.name.as_str())).collect();
     let finding = Finding::new(&field, format!("priority level `{name}` is not in these files and no server has it"))

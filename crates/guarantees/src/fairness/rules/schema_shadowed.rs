@@ -1,7 +1,7 @@
-use bedplate_apf::shadowed;
+use bedplate_apf::FlowSchema;
 use bedplate_model::{Finding, Object};
 
-use crate::fairness::lanes;
+use crate::context::typed;
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -69,10 +69,15 @@ rule! {
 }
 
 fn check(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
-    let Some(schema) = lanes::flow_schema(object) else { return };
-    let all = lanes::all_schemas(cx);
-    let Some(shadow) = shadowed(&all).into_iter().find(|shadow| shadow.schema == schema.metadata.name) else { return };
+    if !object.is("flowcontrol.apiserver.k8s.io", "FlowSchema") {
+        return;
+    }
+    let Some(schema) = typed::<FlowSchema>(object) else { return };
+    let Some(shadow) = cx.neighbours.shadows().iter().find(|shadow| shadow.schema == schema.metadata.name) else {
+        return;
+    };
     let precedence = schema.spec.matching_precedence;
+    let all = &cx.neighbours.flow_schemas;
     let by: Vec<_> = all
         .iter()
         .filter(|other| shadow.by.contains(&other.metadata.name))

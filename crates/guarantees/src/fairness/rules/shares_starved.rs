@@ -1,8 +1,9 @@
+use bedplate_apf::PriorityLevel;
 use bedplate_apf::bootstrap::LEVELS;
 use bedplate_apf::shares::{Part, concurrency};
 use bedplate_model::{Finding, Object};
 
-use crate::fairness::lanes;
+use crate::context::typed;
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -41,13 +42,16 @@ rule! {
 }
 
 fn check(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
-    let Some(level) = lanes::priority_level(object) else { return };
+    if !object.is("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") {
+        return;
+    }
+    let Some(level) = typed::<PriorityLevel>(object) else { return };
     if LEVELS.iter().any(|bootstrap| bootstrap.name == level.metadata.name) {
         return;
     }
     let total = i64::from(cx.settings.server_concurrency());
     let before: Vec<Part> = LEVELS.iter().map(|l| (l.shares, l.lendable_percent, None)).collect();
-    let own = lanes::all_levels(cx);
+    let own = &cx.neighbours.priority_levels;
     let own = own.iter().filter(|l| !LEVELS.iter().any(|bootstrap| bootstrap.name == l.metadata.name));
     let own: Vec<_> = own.map(|l| (l.metadata.name.as_str(), l.shares())).collect();
     // One finding for all of them, at the largest.
