@@ -1,3 +1,4 @@
+use bedplate_model::workload::PodSet;
 use bedplate_model::{Finding, Workload};
 
 use crate::{Context, Findings, rule};
@@ -57,8 +58,10 @@ rule! {
 
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     let per_pod = cx.settings.accelerators_per_pod();
+    let each_of = |pods: &PodSet<'_>| pods.accelerators_each().saturating_add(claimed(workload, pods, cx));
+    let total_of = |pods: &PodSet<'_>| each_of(pods).saturating_mul(pods.replicas.count);
     for pods in &workload.pod_sets {
-        let each = pods.accelerators_each();
+        let each = each_of(pods);
         if each > per_pod {
             let place = pods.containers.iter().find(|container| !container.accelerators().is_empty());
             let place = place.map_or_else(|| pods.spec.path(), |container| container.resources.path());
@@ -79,15 +82,16 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     if workload.kind.is_some_and(|kind| !kind.embeds.is_empty() && kind.kind == "Experiment") {
         return;
     }
-    let (total, ceiling) = (workload.accelerators(), cx.settings.accelerators_per_job());
+    let (total, ceiling) =
+        (workload.pod_sets.iter().map(total_of).fold(0, u64::saturating_add), cx.settings.accelerators_per_job());
     if total <= ceiling {
         return;
     }
-    let asking = || workload.pod_sets.iter().filter(|pods| pods.accelerators() > 0);
-    if asking().any(|pods| pods.accelerators_each() > per_pod && pods.replicas.count == 1) && asking().count() == 1 {
+    let asking = || workload.pod_sets.iter().filter(|pods| total_of(pods) > 0);
+    if asking().any(|pods| each_of(pods) > per_pod && pods.replicas.count == 1) && asking().count() == 1 {
         return;
     }
-    let largest = asking().max_by_key(|pods| pods.accelerators());
+    let largest = asking().max_by_key(|pods| total_of(pods));
     let place = largest.and_then(|pods| pods.replicas.factors.last()).map(|factor| factor.path.clone());
     let mut finding = Finding::new(
         place.unwrap_or_else(|| workload.object.name_path()),
@@ -98,17 +102,55 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
         "make it fit into {ceiling}, or raise `spec.admission.acceleratorsPerJob` for this namespace in bedplate.yaml"
     ));
     if let Some(pods) = largest {
-        finding = finding.label(format!("{} x {} each", pods.replicas.reckoning(), pods.accelerators_each()));
+        finding = finding.label(format!("{} x {} each", pods.replicas.reckoning(), each_of(pods)));
     }
     for pods in asking() {
-        let names: Vec<_> = pods.accelerators_per_pod().into_iter().map(|(name, n)| format!("{n} {name}")).collect();
+        let mut names: Vec<_> =
+            pods.accelerators_per_pod().into_iter().map(|(name, n)| format!("{n} {name}")).collect();
+        let devices = claimed(workload, pods, cx);
+        if devices > 0 {
+            names.push(format!("{devices} claimed devices"));
+        }
         finding = finding.note(format!(
             "{}: {} x {} = {}",
             pods.role,
             pods.replicas.reckoning(),
             names.join(" + "),
-            pods.accelerators()
+            total_of(pods)
         ));
     }
     out.push(finding);
+}
+
+/// Devices that a pod gets by its ResourceClaimTemplates (`resource.k8s.io`), where they are
+/// among the files. A claim by name is shared by all pods and is not multiplied.
+fn claimed(workload: &Workload<'_>, pods: &PodSet<'_>, cx: &Context<'_>) -> u64 {
+    let namespace = workload.object.namespace().unwrap_or_default();
+    let templates =
+        pods.spec.key("resourceClaims").items().filter_map(|claim| claim.key("resourceClaimTemplateName").str());
+    templates
+        .filter_map(|name| cx.neighbours.claim_templates.get(&(namespace.to_owned(), name.to_owned())))
+        .fold(0, |sum: u64, count| sum.saturating_add(*count))
+}
+
+#[cfg(test)]
+mod tests {
+    use bedplate_model::Profile;
+    use bedplate_model::document::FileKind;
+
+    use crate::check::{Run, Source, check, survey};
+    use crate::context::{Neighbours, NoContext};
+
+    /// GPUs that come by dynamic allocation stand in no container.
+    #[test]
+    fn claimed_devices_count_too() {
+        let text = "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {name: four, namespace: a}\nspec: {spec: {devices: {requests: [{name: g, exactly: {deviceClassName: gpu.nvidia.com, count: 4}}]}}}\n---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: j, namespace: a}\nspec:\n  parallelism: 3\n  template: {spec: {resourceClaims: [{name: g, resourceClaimTemplateName: four}], containers: [{name: a, image: x}]}}\n";
+        let mut neighbours = Neighbours::default();
+        survey(text, &mut neighbours);
+        let profile = Profile::default();
+        let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-01-01" };
+        let found = check(Source { text, kind: FileKind::Yaml, build: &NoContext }, run).findings;
+        let message = found.iter().find(|l| l.finding.rule == "gpu-ceiling").map(|l| l.finding.message.as_str());
+        assert_eq!(message, Some("this Job asks for 12 accelerators, the ceiling is 8"));
+    }
 }
