@@ -30,10 +30,12 @@ pub(crate) fn messages(rule: &Rule, text: &str) -> Vec<String> {
 /// Panics where a finding has no edit, an edit cannot be made, or something is still found.
 pub(crate) fn fixed(rule: &Rule, text: &str) -> String {
     let mut text = text.to_owned();
+    let mut neighbours = Neighbours::default();
+    survey(&text, &mut neighbours);
     for _ in 0..8 {
         let checked = check(
             Source { text: &text, kind: FileKind::Yaml, build: &NoContext },
-            Run { profile: &Profile::default(), neighbours: &Neighbours::default(), today: "2026-01-01" },
+            Run { profile: &Profile::default(), neighbours: &neighbours, today: "2026-01-01" },
         );
         let Some(located) = checked.findings.iter().find(|located| located.finding.rule == rule.name) else {
             return text;

@@ -87,3 +87,18 @@ fn every_page_has_its_sections_and_every_name_is_unique() {
 fn levels_name_what_the_profile_takes() {
     assert_eq!(Level::Off.severity(), None);
 }
+
+#[test]
+fn every_edit_of_an_example_makes_its_finding_go_away() {
+    for rule in rules() {
+        let page = rule.page();
+        let Some((language, _, text)) = blocks(&page, "Example").into_iter().next() else { continue };
+        if language == "yaml"
+            && crate::testing::found(rule, &text)
+                .iter()
+                .all(|finding| finding.fix.as_ref().is_some_and(|fix| !fix.edits.is_empty()))
+        {
+            crate::testing::fixed(rule, &text);
+        }
+    }
+}

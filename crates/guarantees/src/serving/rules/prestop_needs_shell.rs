@@ -84,10 +84,7 @@ fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
                 format!(
                     "let the kubelet sleep: `preStop: {{sleep: {{seconds: {seconds}}}}}` (Kubernetes 1.30 or newer)"
                 ),
-                vec![
-                    Edit::Set(hook.key("sleep").path(), json!({"seconds": seconds})),
-                    Edit::Remove(hook.key("exec").path()),
-                ],
+                vec![Edit::Set(hook.path(), json!({"sleep": {"seconds": seconds}}))],
             )),
             None => finding.help("use the `sleep` action, which needs no shell, or `httpGet` on the server itself"),
         });

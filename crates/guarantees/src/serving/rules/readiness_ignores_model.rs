@@ -86,10 +86,13 @@ fn look(probe: &Field<'_>, server: &Server) -> Option<Finding> {
     };
     if socket.exists() {
         let port = socket.key("port").node().map_or_else(|| json!(server.port), |port| port.to_json());
-        let edits = vec![
-            Edit::Set(probe.key("httpGet").path(), json!({"path": server.ready, "port": port})),
-            Edit::Remove(socket.path()),
-        ];
+        // The other fields of the probe stay.
+        let mut whole = probe.node().map_or_else(|| json!({}), |probe| probe.to_json());
+        if let Some(map) = whole.as_object_mut() {
+            map.remove("tcpSocket");
+            map.insert("httpGet".to_owned(), json!({"path": server.ready, "port": port}));
+        }
+        let edits = vec![Edit::Set(probe.path(), whole)];
         let message = format!("{} counts as ready once its port is open, before its model is loaded", server.name);
         return Some(
             Finding::new(&socket, message)

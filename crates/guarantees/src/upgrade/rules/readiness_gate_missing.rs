@@ -1,73 +1,85 @@
 use bedplate_model::{Edit, Finding, Fix, Workload};
 use serde_json::json;
 
-use super::strategy;
+use super::strategy::{GATE, Kruise, Strategy, has_gate};
 use crate::{Context, Findings, rule};
 
 rule! {
     /// ## What it does
-    /// Finds an Advanced StatefulSet that updates in place without the readiness gate that takes
-    /// a pod out of its Services meanwhile.
+    /// Finds Advanced StatefulSets that are updated in place and lack the readiness gate
+    /// `InPlaceUpdateReady`.
     ///
     /// ## Why
-    /// The container is restarted while the pod stays ready and gets requests. OpenKruise adds
-    /// the gate to pods of a CloneSet by itself, to those of an Advanced StatefulSet it does not.
+    /// OpenKruise takes a pod out of its Services through this gate before it changes the image.
+    /// It adds the gate to CloneSets by itself, but not here: its webhook refuses the object, at
+    /// the moment somebody rolls out a fix.
     ///
     /// ## Example
     /// ```yaml
     /// apiVersion: apps.kruise.io/v1beta1
     /// kind: StatefulSet
-    /// metadata: {name: llm}
+    /// metadata: {name: store, namespace: prod}
     /// spec:
-    ///   updateStrategy: {rollingUpdate: {podUpdatePolicy: InPlaceIfPossible, inPlaceUpdateStrategy: {gracePeriodSeconds: 15}}}
+    ///   updateStrategy:
+    ///     rollingUpdate: {podUpdatePolicy: InPlaceIfPossible}
     ///   template:
     ///     spec:
-    ///       containers: [{name: vllm, image: "docker.io/vllm/vllm-openai:v0.9.1"}]
+    ///       containers: [{name: store, image: registry.k8s.io/store:v1}]
     /// ```
     ///
     /// ## Use instead
     /// ```yaml
     /// apiVersion: apps.kruise.io/v1beta1
     /// kind: StatefulSet
-    /// metadata: {name: llm}
+    /// metadata: {name: store, namespace: prod}
     /// spec:
-    ///   updateStrategy: {rollingUpdate: {podUpdatePolicy: InPlaceIfPossible, inPlaceUpdateStrategy: {gracePeriodSeconds: 15}}}
+    ///   updateStrategy:
+    ///     rollingUpdate: {podUpdatePolicy: InPlaceIfPossible}
     ///   template:
     ///     spec:
     ///       readinessGates: [{conditionType: InPlaceUpdateReady}]
-    ///       containers: [{name: vllm, image: "docker.io/vllm/vllm-openai:v0.9.1"}]
+    ///       containers: [{name: store, image: registry.k8s.io/store:v1}]
     /// ```
     ///
     /// ## Options
     /// None.
     ///
     /// ## Sources
-    /// - OpenKruise 1.8, Advanced StatefulSet, in-place update.
+    /// - OpenKruise, `pkg/webhook/statefulset/validating/statefulset_validation.go`, `validatePodUpdatePolicy`.
     "readiness-gate-missing", Upgrade, Error, High, [Workload(check)]
 }
 
 fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
-    let Some(strategy) = strategy(workload).filter(|s| workload.object.kind == "StatefulSet" && s.in_place()) else {
-        return;
-    };
-    let gates = workload.at("spec.template.spec.readinessGates");
-    if gates.items().any(|gate| gate.key("conditionType").str() == Some("InPlaceUpdateReady")) {
+    let Some(strategy) = Strategy::of(workload) else { return };
+    let Some(pods) = workload.pod_sets.first() else { return };
+    if strategy.kind != Kruise::Stateful || !strategy.in_place() || has_gate(&pods.spec) {
         return;
     }
-    let gate = json!({"conditionType": "InPlaceUpdateReady"});
-    let at = gates.items().len();
+    let gates = pods.spec.key("readinessGates");
+    let gate = json!({"conditionType": GATE});
+    let edit = match gates.items().len() {
+        0 => Edit::Set(gates.path(), json!([gate])),
+        end => Edit::Set(gates.index(end).path(), gate),
+    };
     out.push(
         Finding::new(
-            &strategy.policy,
-            "a pod that is updated in place keeps getting requests: the readiness gate is missing",
+            &gates,
+            format!("OpenKruise refuses this StatefulSet: updates in place need the readiness gate `{GATE}`"),
         )
-        .fix(Fix::unsafe_(
-            "add `readinessGates: [{conditionType: InPlaceUpdateReady}]` to the pod",
-            vec![if at == 0 {
-                Edit::Set(gates.path(), json!([gate]))
-            } else {
-                Edit::Set(gates.path().index(at), gate)
-            }],
-        )),
+        .label("no such gate")
+        .related(&strategy.policy, "updates in place")
+        .fix(Fix::safe(format!("add `readinessGates: [{{conditionType: {GATE}}}]` to the pods"), vec![edit])),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::fixed;
+
+    #[test]
+    fn other_gates_stay() {
+        let text = "apiVersion: apps.kruise.io/v1beta1\nkind: StatefulSet\nmetadata: {name: a}\nspec:\n  updateStrategy: {rollingUpdate: {podUpdatePolicy: InPlaceOnly}}\n  template:\n    spec:\n      readinessGates:\n      - conditionType: example.com/lb\n      containers: [{name: a, image: x}]\n";
+        let text = fixed(&super::RULE, text);
+        assert!(text.contains("example.com/lb") && text.contains("InPlaceUpdateReady"), "{text}");
+    }
 }
