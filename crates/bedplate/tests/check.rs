@@ -1,4 +1,5 @@
 //! `bedplate check` as its user meets it.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -147,7 +147,7 @@ fn durable(spec: &Field<'_>) -> bool {
                 let path = source.key("path").str().unwrap_or_default();
                 let under =
                     |dir: &&str| path.strip_prefix(*dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-                !NO_FILES.iter().any(|dir| under(dir))
+                !NO_FILES.iter().any(under)
             }
             "csi" => !source.key("driver").str().is_some_and(|driver| driver.contains("secrets-store")),
             _ => source.exists() && !GONE.contains(&key),

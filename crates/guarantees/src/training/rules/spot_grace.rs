@@ -59,6 +59,7 @@ rule! {
 const SPOT: &[(&str, &str, &str, u64)] = &[
     ("cloud.google.com/gke-spot", "true", "a GKE spot node", 15),
     ("cloud.google.com/gke-preemptible", "true", "a GKE preemptible node", 15),
+    ("cloud.google.com/gke-provisioning", "spot", "a GKE spot node", 15),
     ("kubernetes.azure.com/scalesetpriority", "spot", "an AKS spot node", 30),
     ("eks.amazonaws.com/capacityType", "SPOT", "an EKS spot node", 120),
     ("karpenter.sh/capacity-type", "spot", "a spot node", 120),
