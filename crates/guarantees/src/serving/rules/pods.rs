@@ -14,10 +14,18 @@ pub(super) fn serving<'w, 'a>(workload: &'w Workload<'a>) -> impl Iterator<Item 
     workload.pod_sets.iter().filter(move |pods| wanted && pods.has_pod_spec())
 }
 
+/// Whether requests come to another pod, which hands its work to these: the workers of a model
+/// that spans pods (LeaderWorkerSet, KServe).
+pub(super) fn follows(workload: &Workload<'_>, pods: &PodSet<'_>) -> bool {
+    pods.role.ends_with("worker") && matches!(workload.object.group(), "leaderworkerset.x-k8s.io" | "serving.kserve.io")
+}
+
 /// Pods that answer requests and have nothing but what the file gives them.
 pub(super) fn unmanaged<'w, 'a>(workload: &'w Workload<'a>) -> impl Iterator<Item = &'w PodSet<'a>> {
     let managed = MANAGED.contains(&workload.object.group());
-    serving(workload).filter(move |pods| !managed && matches!(pods.shape, Shape::Template | Shape::PodSpec))
+    serving(workload).filter(move |pods| {
+        !managed && matches!(pods.shape, Shape::Template | Shape::PodSpec) && !follows(workload, pods)
+    })
 }
 
 /// Pods of the kinds that keep a number of equal replicas behind a Service.

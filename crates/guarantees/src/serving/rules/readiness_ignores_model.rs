@@ -60,7 +60,8 @@ rule! {
 const SHALLOW: &[&str] = &["", "/", "/v2/health/live", "/v2", "/metrics"];
 
 fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
-    for container in pods::serving(workload).flat_map(|pods| pods.main_containers()) {
+    let asked = pods::serving(workload).filter(|pods| !pods::follows(workload, pods));
+    for container in asked.flat_map(|pods| pods.main_containers()) {
         let probe = container.field.key("readinessProbe");
         if !probe.exists() {
             continue;
@@ -153,6 +154,14 @@ mod tests {
         let fixed = fixed(&super::RULE, &text);
         assert!(fixed.contains("port: http") && !fixed.contains("tcpSocket"), "{fixed}");
         assert_eq!(messages(&super::RULE, &with("grpc: {port: 8001}", triton)), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_worker_of_a_leader_has_no_model_to_be_asked_for() {
+        let text = "apiVersion: leaderworkerset.x-k8s.io/v1\nkind: LeaderWorkerSet\nmetadata: {name: a}\nspec:\n  leaderWorkerTemplate:\n    size: 2\n    workerTemplate: {spec: {containers: [{name: a, image: vllm/vllm-openai:v0.9.1, readinessProbe: {exec: {command: [pgrep, vllm]}}}]}}\n";
+        assert_eq!(messages(&super::RULE, text), [] as [&str; 0]);
+        let leader = text.replace("workerTemplate", "leaderTemplate");
+        assert_eq!(messages(&super::RULE, &leader).len(), 1);
     }
 
     #[test]
