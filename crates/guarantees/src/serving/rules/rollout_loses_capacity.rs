@@ -103,11 +103,16 @@ fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
         return;
     }
     let place = if unavailable.exists() { &unavailable } else { &surge };
-    let mut finding =
-        Finding::new(place, format!("a rollout takes away {lost} of {replicas} replicas before new ones are ready"))
-            .label(format!("{lost} of {replicas} at once"))
-            .evidence(lost, replicas / 4)
-            .fix(Fix::unsafe_(help, vec![Edit::Set(unavailable.path(), json!(0)), Edit::Set(surge.path(), json!(1))]));
+    let mut finding = Finding::new(
+        place,
+        match replicas {
+            1 => "a rollout takes the only replica away before the new one is ready".to_owned(),
+            _ => format!("a rollout takes away {lost} of {replicas} replicas before new ones are ready"),
+        },
+    )
+    .label(format!("{lost} of {replicas} at once"))
+    .evidence(lost, replicas / 4)
+    .fix(Fix::unsafe_(help, vec![Edit::Set(unavailable.path(), json!(0)), Edit::Set(surge.path(), json!(1))]));
     if down == 0 {
         finding = finding.note("Where both come to 0, Kubernetes takes one pod away, or the rollout could not start.");
     }

@@ -69,7 +69,7 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
         }
         let mut finding = Finding::new(
             &field,
-            format!("a {} pod is killed {grace} s after it is told to stop, and saving its state takes up to {needed} s", pods.role),
+            format!("a {} is killed {grace} s after it is told to stop, and saving its state takes up to {needed} s", pods.role),
         )
         .label(if field.exists() { format!("{grace} s") } else { "no `terminationGracePeriodSeconds`: 30 s".to_owned() })
         .evidence(grace, needed)
@@ -86,6 +86,11 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
         }
         out.push(finding);
     }
+}
+
+/// `Worker pod`, but `pod` and `trial / pod` as they are.
+fn pod_of(role: &str) -> String {
+    if role.ends_with("pod") { role.to_owned() } else { format!("{role} pod") }
 }
 
 #[cfg(test)]
