@@ -69,7 +69,7 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
         }
         let mut finding = Finding::new(
             &field,
-            format!("a {} is killed {grace} s after it is told to stop, and saving its state takes up to {needed} s", pods.role),
+            format!("a {} is killed {grace} s after it is told to stop, and saving its state takes up to {needed} s", pod_of(&pods.role)),
         )
         .label(if field.exists() { format!("{grace} s") } else { "no `terminationGracePeriodSeconds`: 30 s".to_owned() })
         .evidence(grace, needed)
