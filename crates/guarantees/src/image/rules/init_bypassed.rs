@@ -1,7 +1,7 @@
 use bedplate_model::workload::kinds::Shape;
 use bedplate_model::{Finding, Purpose, Workload};
 
-use crate::command::{Pid1, base, pid1};
+use crate::command::{NATIVE, Pid1, base, pid1, traps};
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -64,24 +64,59 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
             if command.strings().next().is_none() {
                 continue;
             }
+            const ALONE: &str = "has to handle SIGTERM and reap children itself";
             let (first, what) = match pid1(&container.command_line(), cx.settings) {
+                Pid1::Shell(script) if traps(&script) => continue,
                 Pid1::Shell(_) => ("a shell".to_owned(), "does not pass SIGTERM on"),
-                Pid1::Exec(line) => (
-                    format!("`{}`", base(line.split(' ').next().unwrap_or_default())),
-                    "has to handle SIGTERM and reap children itself",
-                ),
-                Pid1::Program(program, _) => {
-                    (format!("`{}`", base(&program)), "has to handle SIGTERM and reap children itself")
-                }
+                Pid1::Exec(line) => (base(line.split_whitespace().next().unwrap_or_default()).to_owned(), ALONE),
+                Pid1::Program(program, _) => (base(&program).to_owned(), ALONE),
                 Pid1::Init(_) | Pid1::Nothing => continue,
             };
+            if NATIVE.contains(&first.as_str()) {
+                continue;
+            }
+            let first = if first == "a shell" { first } else { format!("`{first}`") };
             out.push(
-                Finding::new(&command, format!("`command` replaces the image's init: {first} is PID 1 and {what}"))
-                    .label("replaces ENTRYPOINT")
-                    .help(
-                        "move the words to `args` where the image has an init, or put `/usr/bin/tini`, `--` in front",
+                Finding::new(
+                    &command,
+                    format!(
+                        "`command` replaces the image's ENTRYPOINT and any init in it: {first} is PID 1 and {what}"
                     ),
+                )
+                .label("replaces ENTRYPOINT")
+                .help("move the words to `args` where the image has an init, or put `/usr/bin/tini`, `--` in front"),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RULE;
+    use crate::testing::messages;
+
+    fn train(spec: &str, command: &str) -> usize {
+        messages(
+            &RULE,
+            &format!(
+                "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: a}}\nspec:\n  template:\n    spec:\n      {spec}\n      containers:\n      - name: a\n        image: a:1\n        command: {command}\n        resources: {{limits: {{nvidia.com/gpu: 1}}}}\n"
+            ),
+        )
+        .len()
+    }
+
+    #[test]
+    fn an_init_of_any_kind_is_enough() {
+        let never = "restartPolicy: Never";
+        assert_eq!(train(never, "[python, a.py]"), 1);
+        for command in [
+            "[tini, --, python, a.py]",
+            "[bash, -c, 'cd /a; exec /usr/bin/tini -- python a.py']",
+            "[/usr/sbin/sshd, -De]",
+        ] {
+            assert_eq!(train(never, command), 0, "{command}");
+        }
+        // The pause container is PID 1 of the whole pod.
+        assert_eq!(train("shareProcessNamespace: true", "[python, a.py]"), 0);
     }
 }

@@ -1,8 +1,8 @@
-use bedplate_model::Finding;
 use bedplate_model::document::dockerfile::{Command, Dockerfile};
+use bedplate_model::{Confidence, Finding, ImageRef};
 
-use super::{first_process, start};
-use crate::command::Pid1;
+use super::{Handover, base, copied, entrypoint, first_process, handover, image, start};
+use crate::command::{self, NATIVE, Pid1, pid1};
 use crate::{BuildContext, Context, Findings, rule};
 
 rule! {
@@ -39,20 +39,96 @@ rule! {
     "no-init", Image, Warning, High, [Dockerfile(check)]
 }
 
-fn check(file: &Dockerfile, _: &dyn BuildContext, cx: &Context<'_>, out: &mut Findings) {
-    // A shell form and a shell that stays have findings of their own.
-    let Some(Command::Exec(_, span)) = start(file) else { return };
-    if let Pid1::Program(program, _) | Pid1::Exec(program) = first_process(file, cx.settings) {
-        out.push(
-            Finding::new(
-                *span,
-                format!(
-                    "`{}` is PID 1: it has to handle SIGTERM and reap children itself",
-                    program.split(' ').next().unwrap_or_default()
-                ),
-            )
-            .label("no init in front")
-            .help("put an init in front: `[\"/usr/bin/tini\", \"--\", …]`"),
+/// Images whose own `ENTRYPOINT` starts with an init: docker-stacks with tini, Kubeflow's
+/// notebooks with s6.
+const WITH_INIT: &[&str] = &[
+    "docker.io/jupyter",
+    "quay.io/jupyter",
+    "docker.io/kubeflownotebookswg",
+    "ghcr.io/kubeflow/kubeflow/notebook-servers",
+];
+
+fn check(file: &Dockerfile, build: &dyn BuildContext, cx: &Context<'_>, out: &mut Findings) {
+    let Some(start) = start(file) else { return };
+    // A shell that stays has a finding of its own.
+    let program = match first_process(file, cx.settings) {
+        Pid1::Program(program, _) => program,
+        Pid1::Exec(line) => line.split_whitespace().next().unwrap_or_default().to_owned(),
+        Pid1::Init(_) | Pid1::Shell(_) | Pid1::Nothing => return,
+    };
+    let name = command::base(&program);
+    if NATIVE.contains(&name) {
+        return;
+    }
+    let written = base(file).map_or("", |base| base.text.as_str());
+    let base = image(file, written);
+    let under = |prefix: &str| base.as_ref().is_some_and(|image: &ImageRef| image.is_under(prefix));
+    // One static binary, mostly Go's, whose runtime ends on SIGTERM.
+    if written == "scratch" || base.as_ref().is_some_and(|i| i.registry == "gcr.io" && i.base().starts_with("static")) {
+        return;
+    }
+    let inherits = entrypoint(file).is_none() && file.entrypoint().is_none();
+    if inherits && WITH_INIT.iter().any(|prefix| under(prefix)) {
+        return;
+    }
+    // A script of the build context may become an init.
+    if let Some((path, text)) = copied(file, build, &program)
+        && let Some(Handover::Exec(line)) = handover(&path, &text)
+        && let Pid1::Init(_) = pid1(&line.split_whitespace().collect::<Vec<_>>(), cx.settings)
+    {
+        return;
+    }
+    let what = if matches!(start, Command::Exec(..)) { "no init in front" } else { "the shell becomes it" };
+    let mut finding =
+        Finding::new(start.span(), format!("`{name}` is PID 1: it has to handle SIGTERM and reap children itself"))
+            .label(what)
+            .help("put an init in front: `[\"/usr/bin/tini\", \"--\", …]`");
+    // An ENTRYPOINT of the base stays in force; Docker's official images have none with an init.
+    if inherits && !under("docker.io/library") {
+        finding = finding.confidence(Confidence::Medium).note("True unless the ENTRYPOINT of the base is an init.");
+    }
+    out.push(finding);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::messages;
+    use super::RULE;
+
+    #[test]
+    fn a_notebook_image_keeps_the_tini_of_its_base() {
+        let text = "FROM quay.io/jupyter/scipy-notebook:2025-06-01\nCMD [\"jupyter\", \"lab\"]\n";
+        assert!(messages(&RULE, text, &[]).is_empty());
+        // An ENTRYPOINT of its own replaces it.
+        assert_eq!(messages(&RULE, &text.replace("CMD", "ENTRYPOINT"), &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_script_that_becomes_tini_is_enough() {
+        let text = "FROM python:3.12\nCOPY run.sh /\nENTRYPOINT [\"/run.sh\"]\n";
+        assert!(messages(&RULE, text, &[("run.sh", "#!/bin/sh\nexec tini -- \"$@\"\n")]).is_empty());
+        assert_eq!(messages(&RULE, text, &[("run.sh", "#!/bin/sh\nexec \"$@\"\n")]).len(), 1);
+    }
+
+    #[test]
+    fn static_binaries_native_servers_and_bases_for_others_are_left_alone() {
+        for text in [
+            "FROM golang:1.25 AS b\nFROM scratch\nCOPY --from=b /a /a\nENTRYPOINT [\"/a\"]\n",
+            "FROM gcr.io/distroless/static-debian13:nonroot\nENTRYPOINT [\"/manager\"]\n",
+            "FROM nginx:1.29\nCMD [\"nginx\", \"-g\", \"daemon off;\"]\n",
+            "FROM python:3.12\nRUN pip install x\n",
+        ] {
+            assert!(messages(&RULE, text, &[]).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_final_stage_counts() {
+        let text = "FROM python:3.12 AS a\nENTRYPOINT [\"python\"]\nFROM a\nENTRYPOINT [\"tini\", \"--\"]\nCMD [\"python\", \"a.py\"]\n";
+        assert!(messages(&RULE, text, &[]).is_empty());
+        assert_eq!(
+            messages(&RULE, "FROM python:3.12\nENTRYPOINT exec python a.py\n", &[]),
+            ["`python` is PID 1: it has to handle SIGTERM and reap children itself"]
         );
     }
 }

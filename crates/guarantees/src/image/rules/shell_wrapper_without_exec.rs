@@ -1,8 +1,8 @@
 use bedplate_model::Finding;
-use bedplate_model::document::dockerfile::{Dockerfile, Text, What};
+use bedplate_model::document::dockerfile::Dockerfile;
 
-use super::{start, words};
-use crate::command::{Pid1, base, commands, pid1};
+use super::{Handover, copied, handover, start, words};
+use crate::command::{Pid1, behind_init};
 use crate::{BuildContext, Context, Findings, rule};
 
 rule! {
@@ -51,59 +51,81 @@ rule! {
 
 fn check(file: &Dockerfile, build: &dyn BuildContext, cx: &Context<'_>, out: &mut Findings) {
     let Some(command) = start(file) else { return };
-    let all = words(file);
-    let program = match pid1(&all, cx.settings) {
-        Pid1::Init(rest) => rest.first().cloned(),
-        Pid1::Program(program, _) => Some(program),
-        _ => None,
+    let program = match behind_init(&words(file), cx.settings) {
+        Pid1::Program(program, _) => program,
+        Pid1::Exec(line) => line.split_whitespace().next().unwrap_or_default().to_owned(),
+        _ => return,
     };
-    let Some(program) = program.filter(|program| !program.is_empty()) else { return };
-    // `bash script.sh` behind an init: the script is the next word.
-    let program = if matches!(base(&program), "sh" | "bash") {
-        match all.iter().find(|word| word.ends_with(".sh")) {
-            Some(word) => (*word).to_owned(),
-            None => return,
-        }
-    } else {
-        program
-    };
-    let Some((path, text)) = source(file, build, &program) else { return };
-    let shell = text.lines().next().is_some_and(|line| line.starts_with("#!") && line.contains("sh"));
-    if !(shell || path.ends_with(".sh")) || text.contains("trap ") {
-        return;
-    }
-    let all = commands(&text);
-    let Some(last) = all.last() else { return };
-    let ends = matches!(last.as_str(), "fi" | "done" | "esac" | "}" | "wait");
-    if all.iter().any(|command| command.starts_with("exec ") || command.contains(" exec "))
-        && (ends || last.starts_with("exec "))
-    {
-        return;
-    }
-    if last.starts_with("exec ") {
-        return;
-    }
-    let line = text.trim_end().lines().count();
+    let Some((path, text)) = copied(file, build, &program) else { return };
+    let Some(Handover::Waits(step)) = handover(&path, &text) else { return };
+    let short: String = step.text.lines().next().unwrap_or_default().chars().take(80).collect();
     out.push(
         Finding::new(
             command.span(),
-            format!("the script `{path}` starts its program without `exec`: the shell keeps SIGTERM to itself"),
+            format!("the script `{path}` starts its program without `exec`: the shell does not pass SIGTERM on"),
         )
-        .label(format!("line {line} of {path}"))
-        .note(format!("Line {line} of {path} is `{}`.", last.chars().take(80).collect::<String>()))
-        .help(format!("write `exec {}` there", last.split_whitespace().next().unwrap_or_default())),
+        .label(format!("line {} of {path}", step.line))
+        .note(format!("Line {} of {path} is `{short}`.", step.line))
+        .help(format!("start the program with `exec` in line {} of {path}", step.line)),
     );
 }
 
-/// The file of the build context that becomes `program` in the image, and its text.
-fn source(file: &Dockerfile, build: &dyn BuildContext, program: &str) -> Option<(String, String)> {
-    let name = base(program);
-    let copied = file.final_stages().into_iter().flat_map(|stage| &stage.instructions).find_map(|instruction| {
-        let What::Copy(sources, dest, None) = &instruction.what else { return None };
-        let named = sources.iter().find(|source: &&Text| base(&source.text) == name || dest.text == program);
-        let folder = sources.iter().find(|source| matches!(source.text.trim_end_matches('/'), "." | "" | "./"));
-        named.map(|source| source.text.clone()).or_else(|| folder.map(|_| name.to_owned()))
-    });
-    let candidates = copied.into_iter().chain([program.trim_start_matches('/').to_owned()]);
-    candidates.into_iter().find_map(|path| build.read(&path).map(|text| (path, text)))
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{found, messages};
+    use super::RULE;
+
+    const IMAGE: &str =
+        "FROM python:3.12\nWORKDIR /app\nCOPY . .\nENTRYPOINT [\"tini\", \"--\", \"bash\", \"scripts/run.sh\"]\n";
+
+    fn of(script: &str) -> usize {
+        messages(&RULE, IMAGE, &[("scripts/run.sh", script)]).len()
+    }
+
+    #[test]
+    fn the_line_that_waits_is_named_behind_comments_and_exits() {
+        let script = "#!/bin/bash\nset -e\npython train.py \\\n  --fast\ncode=1 # why\nexit $?\n# end\n";
+        let notes = found(&RULE, IMAGE, &[("scripts/run.sh", &script.replace("code=1 # why\n", ""))]).remove(0).notes;
+        assert_eq!(notes, ["Line 3 of scripts/run.sh is `python train.py \\`."]);
+    }
+
+    #[test]
+    fn scripts_that_hand_over_or_forward_are_left_alone() {
+        for script in [
+            "exec \"$@\"\n",
+            "if [ -n \"$A\" ]; then\n  exec python a.py\nelse exec python b.py; fi\n",
+            "case $1 in\n a) exec python a.py;;\n *) exec \"$@\" ;;\nesac\n",
+            "main() {\n  exec python a.py\n}\nmain \"$@\"\n",
+            "trap 'kill $p' TERM\npython a.py & p=$!\nwait\n",
+        ] {
+            assert_eq!(of(script), 0, "{script}");
+        }
+        // Redirecting the shell's own output hands nothing over.
+        for script in [
+            "exec > /log 2>&1\npython a.py\n",
+            "python a.py &\nwait\n",
+            "for i in 1 2; do python $i; done\n",
+            "\"$@\"\n",
+        ] {
+            assert_eq!(of(script), 1, "{script}");
+        }
+    }
+
+    #[test]
+    fn the_script_is_found_where_copy_put_it() {
+        for (copy, start, path) in [
+            ("docker/entry.sh /entry", "/entry", "docker/entry.sh"),
+            ("docker/ /opt/docker/", "/opt/docker/entry.sh", "docker/entry.sh"),
+            ("docker/*.sh /usr/local/bin/", "entry.sh", "docker/entry.sh"),
+            ("a.txt entry.sh ./", "./entry.sh", "entry.sh"),
+        ] {
+            let text = format!("FROM a:1\nWORKDIR /app\nCOPY {copy}\nENTRYPOINT [\"{start}\"]\n");
+            assert_eq!(messages(&RULE, &text, &[(path, "#!/bin/sh\npython a.py\n")]).len(), 1, "{copy}");
+        }
+        // Another stage's file of the same name is not ours, nor is a program that is no script.
+        let text = "FROM a:1 AS b\nFROM a:1\nCOPY --from=b /x/run.sh /run.sh\nENTRYPOINT [\"/run.sh\"]\n";
+        assert!(messages(&RULE, text, &[("run.sh", "python a.py\n")]).is_empty());
+        let text = "FROM a:1\nCOPY run /run\nENTRYPOINT [\"/run\"]\n";
+        assert!(messages(&RULE, text, &[("run", "#!/usr/bin/env python\nprint()\n")]).is_empty());
+    }
 }

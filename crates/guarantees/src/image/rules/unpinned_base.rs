@@ -1,11 +1,12 @@
-use bedplate_model::document::dockerfile::{Dockerfile, Text};
+use bedplate_model::document::dockerfile::{Dockerfile, Text, What};
 use bedplate_model::{Finding, ImageRef};
 
+use super::image;
 use crate::{BuildContext, Context, Findings, rule};
 
 rule! {
     /// ## What it does
-    /// Finds `FROM` images without a tag, or with one that is made to move, and without a digest.
+    /// Finds `FROM` and `COPY --from` images without a tag, or with one that is made to move, and without a digest.
     ///
     /// ## Why
     /// The same Dockerfile gives another image tomorrow: another Python, another CUDA. The fix
@@ -36,30 +37,51 @@ rule! {
 fn check(file: &Dockerfile, _: &dyn BuildContext, _: &Context<'_>, out: &mut Findings) {
     for (index, stage) in file.stages.iter().enumerate() {
         let earlier = |name: &str| {
-            file.stages[..index]
-                .iter()
-                .any(|s| s.name.as_ref().is_some_and(|n: &Text| n.text.eq_ignore_ascii_case(name)))
+            let is = |n: &Text| n.text.eq_ignore_ascii_case(name);
+            file.stages[..index].iter().any(|stage| stage.name.as_ref().is_some_and(is))
         };
-        if stage.base.text == "scratch" || earlier(&stage.base.text) {
-            continue;
+        if stage.base.text != "scratch" && !earlier(&stage.base.text) {
+            judge(file, &stage.base, out);
         }
-        let mut text = stage.base.text.clone();
-        for (name, value) in &file.global_args {
-            text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
+        for instruction in &stage.instructions {
+            // A word alone may be a build context of `docker build --build-context`, a number a stage.
+            if let What::Copy(.., Some(from)) = &instruction.what
+                && from.text.contains(['/', ':'])
+                && !earlier(&from.text)
+            {
+                judge(file, from, out);
+            }
         }
-        let Some(image) = ImageRef::parse(&text).filter(ImageRef::is_mutable) else { continue };
-        let tag = image.tag.as_deref().unwrap_or("latest");
-        // Distroless publishes under moving tags only; a digest pins it.
-        if image.is_under("gcr.io/distroless") && tag != "latest" {
-            continue;
-        }
-        out.push(
-            Finding::new(
-                stage.base.span,
-                format!("`{}` is whatever `{tag}` means on the day of the build", image.name()),
-            )
+    }
+}
+
+fn judge(file: &Dockerfile, written: &Text, out: &mut Findings) {
+    let Some(image) = image(file, &written.text).filter(ImageRef::is_mutable) else { return };
+    let means = match image.tag.as_deref() {
+        Some(tag) => format!("`{tag}`"),
+        None => "`latest`, as no tag is given,".to_owned(),
+    };
+    out.push(
+        Finding::new(written.span, format!("`{}` is whatever {means} means on the day of the build", image.name()))
             .label("can change under you")
             .help("name a version, best with its digest"),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::messages;
+    use super::RULE;
+
+    #[test]
+    fn every_image_from_outside_is_judged_and_no_stage() {
+        let text = "ARG TAG\nARG BASE=python\nFROM $BASE AS Build\nFROM a:$TAG AS x\nFROM build\nCOPY --from=ghcr.io/astral-sh/uv:latest /uv /\nCOPY --from=build /a /a\nCOPY --from=0 /a /a\nCOPY --from=tini /a /a\nFROM scratch\nFROM a@sha256:0000\n";
+        assert_eq!(
+            messages(&RULE, text, &[]),
+            [
+                "`docker.io/library/python` is whatever `latest`, as no tag is given, means on the day of the build",
+                "`ghcr.io/astral-sh/uv` is whatever `latest` means on the day of the build"
+            ]
         );
     }
 }
