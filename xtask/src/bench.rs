@@ -3,6 +3,7 @@
 mod corpus;
 mod measure;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,9 +61,8 @@ const PEERS: &[Peer] = &[
         arguments: |corpus| with_folder(&["-ignore-missing-schemas", "-schema-location", "/nonexistent/{{.ResourceKind}}.json",
             "-output", "json", "-n", "2"], corpus) },
     Peer { name: "kubectl-kyverno", most: 1_000, accepted: &[0, 1],
-        note: "`apply benches/peers/kyverno --resource DIR`: 4 policies like ours, on pods and what makes pods",
-        arguments: |corpus| Ok(vec!["apply".into(), run::root().join("benches/peers/kyverno").display().to_string(),
-            "--resource".into(), corpus.display().to_string()]) },
+        note: "`apply benches/peers/kyverno --resource DIR…`: 4 policies like ours, on pods and what makes pods",
+        arguments: with_policies },
     Peer { name: "trivy", most: 1_000, accepted: &[0],
         note: "`config --skip-check-update --misconfig-scanners kubernetes --format json DIR`, embedded checks",
         arguments: |corpus| with_folder(&["config", "--quiet", "--skip-check-update", "--skip-version-check", "--misconfig-scanners", "kubernetes",
@@ -83,6 +83,18 @@ fn with_files(arguments: &[&str], corpus: &Path) -> Result<Vec<String>> {
     let arguments = arguments.iter().map(ToString::to_string);
     let files = run::files_below(corpus)?;
     Ok(arguments.chain(files.iter().map(|file| file.display().to_string())).collect())
+}
+
+/// Kyverno reads the files right in a folder, not those below it: each folder is named.
+fn with_policies(corpus: &Path) -> Result<Vec<String>> {
+    let policies = run::root().join("benches/peers/kyverno").display().to_string();
+    let mut arguments = vec!["apply".to_owned(), policies];
+    let folders: BTreeSet<_> =
+        run::files_below(corpus)?.iter().filter_map(|file| file.parent().map(Path::to_owned)).collect();
+    for folder in folders {
+        arguments.extend(["--resource".to_owned(), folder.display().to_string()]);
+    }
+    Ok(arguments)
 }
 
 /// One line of the comparison.
@@ -157,16 +169,18 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         let tool = tools::get(name)?;
         let files = options.files.min(peer.most);
         let corpus = corpus::make(files)?;
+        let program = tool.program();
         entries.push(Entry {
             name: format!("{name} {}", tool.version),
             note: peer.note,
             files,
             arguments: (peer.arguments)(&corpus)?,
             corpus,
-            program: tool.program()?,
+            program: program.clone().unwrap_or_default(),
             accepted: peer.accepted,
             runs: Vec::new(),
-            failure: None,
+            // A peer that cannot be built here is a line of the table, not the end of the others.
+            failure: program.err(),
         });
     }
     // One after another, round by round: a slower minute of the machine hits all alike.
