@@ -389,8 +389,16 @@ mod tests {
 
     #[test]
     fn no_text_is_too_strange() {
-        for text in ["'", "\\", "<<", "a <<E", "((((", "))", "#", "\"ü", "ü#", "<<\nü", "&&&", "exec", "exec \\"] {
-            let _ = (steps(text), read(&["sh", "-c", text]), read(&["bash", "-c", text]));
+        let pieces = ["'", "\"", "\\", "<<", "(", ")", "#", "`", "&", "|", ";", "\n", " ", "exec", "ü", "-c"];
+        for n in 0..pieces.len().pow(4) {
+            let text: String = (0..4).map(|place| pieces[n / pieces.len().pow(place) % pieces.len()]).collect();
+            for step in steps(&text) {
+                // Each command is a piece of the text, on its line.
+                let at = step.text.as_ptr() as usize - text.as_ptr() as usize;
+                assert_eq!(step.line, 1 + text[..at].matches('\n').count(), "{text:?}");
+                let _ = (step.exec(), step.program());
+            }
+            let _ = read(&["bash", "-c", &text]);
         }
         let _ = (read(&["tini", "-e"]), read(&["bash", "-o"]), read(&["gosu"]), read(&[""]));
     }

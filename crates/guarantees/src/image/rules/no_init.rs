@@ -71,12 +71,15 @@ fn check(file: &Dockerfile, build: &dyn BuildContext, cx: &Context<'_>, out: &mu
     if inherits && WITH_INIT.iter().any(|prefix| under(prefix)) {
         return;
     }
-    // A script of the build context may become an init.
+    // A script of the build context may become an init, or a server that needs none.
     if let Some((path, text)) = copied(file, build, &program)
         && let Some(Handover::Exec(line)) = handover(&path, &text)
-        && let Pid1::Init(_) = pid1(&line.split_whitespace().collect::<Vec<_>>(), cx.settings)
     {
-        return;
+        match pid1(&line.split_whitespace().collect::<Vec<_>>(), cx.settings) {
+            Pid1::Init(_) => return,
+            Pid1::Program(program, _) if NATIVE.contains(&command::base(&program)) => return,
+            _ => {}
+        }
     }
     let what = if matches!(start, Command::Exec(..)) { "no init in front" } else { "the shell becomes it" };
     let mut finding =
@@ -107,6 +110,7 @@ mod tests {
     fn a_script_that_becomes_tini_is_enough() {
         let text = "FROM python:3.12\nCOPY run.sh /\nENTRYPOINT [\"/run.sh\"]\n";
         assert!(messages(&RULE, text, &[("run.sh", "#!/bin/sh\nexec tini -- \"$@\"\n")]).is_empty());
+        assert!(messages(&RULE, text, &[("run.sh", "#!/bin/sh\nexec nginx\n")]).is_empty());
         assert_eq!(messages(&RULE, text, &[("run.sh", "#!/bin/sh\nexec \"$@\"\n")]).len(), 1);
     }
 

@@ -58,7 +58,6 @@ fn check(file: &Dockerfile, _: &dyn BuildContext, _: &Context<'_>, out: &mut Fin
         if matches!(name, "root" | "0") {
             out.push(
                 Finding::new(user.span, "this image runs as root")
-                    .confidence(Confidence::High)
                     .help("end with a `USER` of its own, by number: `USER 1000`"),
             );
         }
