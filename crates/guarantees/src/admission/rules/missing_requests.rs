@@ -4,8 +4,8 @@ use crate::{Context, Findings, rule};
 
 rule! {
     /// ## What it does
-    /// Finds containers of training, serving, notebooks and the platform that say neither how
-    /// much memory nor how much CPU they need.
+    /// Finds containers of training, serving, notebooks and the platform that do not say how
+    /// much memory, or how much CPU, they need. A limit says it too, and so does the pod.
     ///
     /// ## Why
     /// The scheduler packs what asks for nothing onto any node; under memory pressure such pods
@@ -56,9 +56,13 @@ fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
                 continue;
             }
             let set = |name| {
-                ["requests", "limits"].iter().any(|part| {
-                    container.resources.key(part).key(name).exists()
-                        || pods.spec.key("resources").key(part).key(name).exists()
+                [&container.resources, &pods.spec.key("resources")].into_iter().any(|resources| {
+                    // Text in place of a mapping is a placeholder that is filled in later.
+                    resources.str().is_some()
+                        || ["requests", "limits"].iter().any(|part| {
+                            let part = resources.key(part);
+                            part.str().is_some() || part.key(name).exists()
+                        })
                 })
             };
             let missing: Vec<_> = ["cpu", "memory"].into_iter().filter(|name| !set(*name)).collect();
@@ -75,6 +79,35 @@ fn check(workload: &Workload<'_>, _: &Context<'_>, out: &mut Findings) {
                     .help(format!("set `resources.requests` for {}", missing.join(" and "))),
                 );
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::messages;
+
+    fn notebook(pod: &str, container: &str) -> String {
+        format!(
+            "apiVersion: kubeflow.org/v1\nkind: Notebook\nmetadata: {{name: n}}\nspec: {{template: {{spec: {{{pod} containers: [{{name: desk, image: x {container}}}]}}}}}}\n"
+        )
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let text = notebook("", ", resources: {limits: {memory: 4Gi}}");
+        assert_eq!(messages(&super::RULE, &text), ["container `desk` does not say how much cpu it needs"]);
+    }
+
+    #[test]
+    fn the_pod_speaks_for_its_containers_and_a_placeholder_for_itself() {
+        for text in [
+            notebook("resources: {requests: {cpu: 1, memory: 4Gi}},", ""),
+            notebook("resources: {requests: {cpu: 1}},", ", resources: {limits: {memory: 4Gi}}"),
+            notebook("", ", resources: \"${RESOURCES}\""),
+            notebook("", ", resources: {requests: \"${REQUESTS}\"}"),
+        ] {
+            assert_eq!(messages(&super::RULE, &text), [] as [String; 0], "{text}");
         }
     }
 }
