@@ -8,6 +8,8 @@ pub const API_VERSION: &str = "bedplate.dev/v1alpha1";
 pub const DELETE_PROTECTION: &str = "bedplate.dev/delete-protection";
 /// OpenKruise's label of the same purpose: `Always` or `Cascading`.
 pub const KRUISE_DELETE_PROTECTION: &str = "policy.kruise.io/delete-protection";
+/// Label of a namespace that production depends on, whatever its name: `"true"`.
+pub const PRODUCTION: &str = "bedplate.dev/production";
 /// Label that says what a workload is for, where the guess is wrong: `training`, `serving`,
 /// `notebook`, `platform` or `other`.
 pub const PURPOSE: &str = "bedplate.dev/purpose";

@@ -4,7 +4,7 @@ mod protection_typo;
 mod unprotected_crd;
 mod unprotected_namespace;
 
-use bedplate_model::{Object, names};
+use bedplate_model::{Edit, Finding, Fix, Object, names};
 
 use crate::Rule;
 
@@ -17,4 +17,15 @@ fn is_protected(object: &Object<'_>) -> bool {
     ours(object.annotation(names::DELETE_PROTECTION))
         || ours(object.label(names::DELETE_PROTECTION))
         || matches!(object.label(names::KRUISE_DELETE_PROTECTION).str(), Some("Always" | "Cascading"))
+}
+
+/// Says how to protect an object; with an edit, unless someone has written that it shall not be.
+fn protect(finding: Finding, object: &Object<'_>) -> Finding {
+    let help = format!("annotate it with `{}: \"true\"`", names::DELETE_PROTECTION);
+    let no = |field: bedplate_model::Field<'_>| field.scalar().as_deref() == Some("false");
+    if no(object.annotation(names::DELETE_PROTECTION)) || no(object.label(names::DELETE_PROTECTION)) {
+        return finding.note("Someone has written `\"false\"` here: ask before you change it.").help(help);
+    }
+    let path = object.annotation(names::DELETE_PROTECTION).path();
+    finding.fix(Fix::safe(help, vec![Edit::Set(path, "true".into())]))
 }

@@ -1,5 +1,5 @@
 use bedplate_model::workload::kinds::TABLE;
-use bedplate_model::{Edit, Finding, Fix, Object, names};
+use bedplate_model::{Finding, Object};
 
 use crate::{Context, Findings, rule};
 
@@ -48,18 +48,45 @@ fn check(object: &Object<'_>, _: &Context<'_>, out: &mut Findings) {
     if !group.contains('.') || !TABLE.iter().any(|row| row.group == group) {
         return;
     }
-    let path = object.annotation(names::DELETE_PROTECTION).path();
-    out.push(
-        Finding::new(
-            object.name_path(),
-            format!(
-                "deleting this CRD deletes every {}, and nothing stops it",
-                object.at("spec.names.kind").str().unwrap_or("object of it")
-            ),
-        )
-        .fix(Fix::safe(
-            format!("annotate it with `{}: \"true\"`", names::DELETE_PROTECTION),
-            vec![Edit::Set(path, "true".into())],
-        )),
+    let finding = Finding::new(
+        object.name_path(),
+        format!(
+            "deleting this CRD deletes every {}, and nothing stops it",
+            object.at("spec.names.kind").str().unwrap_or("object of it")
+        ),
     );
+    out.push(super::protect(finding, object));
+}
+
+#[cfg(test)]
+mod tests {
+    use bedplate_model::finding::Safety;
+
+    use crate::testing::{found, messages};
+
+    fn crd(group: &str, metadata: &str) -> String {
+        format!(
+            "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: x.{group}, {metadata}}}\nspec: {{group: {group}, names: {{kind: X, plural: xs}}, scope: Namespaced}}\n"
+        )
+    }
+
+    #[test]
+    fn only_crds_that_models_and_jobs_hang_on_are_asked_for_a_guard() {
+        assert_eq!(messages(&super::RULE, &crd("ray.io", "")).len(), 1);
+        for text in [
+            crd("cert-manager.io", ""),
+            crd("ray.io", "labels: {policy.kruise.io/delete-protection: Always}"),
+            crd("ray.io", "labels: {bedplate.dev/delete-protection: \"true\"}"),
+        ] {
+            assert_eq!(messages(&super::RULE, &text), [] as [String; 0], "{text}");
+        }
+    }
+
+    /// `--fix` does not overrule a colleague.
+    #[test]
+    fn a_written_no_is_not_turned_into_a_yes_by_a_machine() {
+        let all = found(&super::RULE, &crd("ray.io", "annotations: {bedplate.dev/delete-protection: \"false\"}"));
+        let safety = all.iter().map(|finding| finding.fix.as_ref().map(|fix| fix.safety)).collect::<Vec<_>>();
+        assert_eq!(safety, [Some(Safety::Manual)]);
+    }
 }

@@ -1,5 +1,5 @@
 use bedplate_model::exemption::glob;
-use bedplate_model::{Edit, Finding, Fix, Object, names};
+use bedplate_model::{Finding, Object, names};
 
 use crate::{Context, Findings, rule};
 
@@ -30,7 +30,8 @@ rule! {
     ///
     /// ## Options
     /// `spec.deletion.productionNamespaces`: patterns with `*`. By default `prod*`, `*-prod`,
-    /// `production*`, `*-production`, `kubeflow` and `kserve`.
+    /// `production*`, `*-production`, `kubeflow` and `kserve`. The label
+    /// `bedplate.dev/production: "true"` says it of a namespace with any name.
     ///
     /// ## Sources
     /// - Kubernetes, namespace deletion (`pkg/controller/namespace`).
@@ -42,18 +43,33 @@ fn check(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
         return;
     }
     let name = object.name();
-    if !cx.settings.production_namespaces().iter().any(|pattern| glob(pattern, &name)) {
+    let labelled = object.label(names::PRODUCTION).str() == Some("true");
+    if !labelled && !cx.settings.production_namespaces().iter().any(|pattern| glob(pattern, &name)) {
         return;
     }
-    let path = object.annotation(names::DELETE_PROTECTION).path();
-    out.push(
-        Finding::new(
-            object.name_path(),
-            format!("one `kubectl delete namespace {name}` takes everything in it, and nothing stops it"),
-        )
-        .fix(Fix::safe(
-            format!("annotate it with `{}: \"true\"`", names::DELETE_PROTECTION),
-            vec![Edit::Set(path, "true".into())],
-        )),
+    let finding = Finding::new(
+        object.name_path(),
+        format!("one `kubectl delete namespace {name}` takes everything in it, and nothing stops it"),
     );
+    out.push(super::protect(finding, object));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{fixed, messages};
+
+    fn namespace(metadata: &str) -> String {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{{metadata}}}\n")
+    }
+
+    #[test]
+    fn a_namespace_is_production_by_its_name_or_by_its_label() {
+        for metadata in ["name: prod-eu", "name: kubeflow", "name: blue, labels: {bedplate.dev/production: \"true\"}"] {
+            assert_eq!(messages(&super::RULE, &namespace(metadata)).len(), 1, "{metadata}");
+            fixed(&super::RULE, &namespace(metadata));
+        }
+        for metadata in ["name: research", "name: blue, labels: {bedplate.dev/production: \"false\"}"] {
+            assert_eq!(messages(&super::RULE, &namespace(metadata)), [] as [String; 0], "{metadata}");
+        }
+    }
 }
