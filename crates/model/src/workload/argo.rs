@@ -4,13 +4,17 @@
 //! and the ready tasks of a DAG run together, `withItems` and `withSequence` multiply a step,
 //! `parallelism` bounds a template's children or the whole workflow.
 
+use std::collections::HashMap;
+
 use super::count::Factor;
 use super::pods::PodSet;
 use crate::field::Field;
 use crate::object::Object;
 
-/// Calls are followed this deep; Argo templates may call themselves.
-const MAX_DEPTH: usize = 16;
+/// Calls are followed this deep: they are followed on the stack.
+const MAX_DEPTH: usize = 64;
+/// Templates of one workflow whose runs are counted; the rest count once.
+const MAX_TEMPLATES: usize = 500;
 /// Larger counts are not told apart.
 const MAX_COUNT: u64 = 1_000_000;
 
@@ -21,9 +25,11 @@ pub(super) fn multiply(object: &Object<'_>, out: &mut Vec<PodSet<'_>>) {
     out.retain(|pods| !pods.containers.is_empty());
     let entry = spec.key("entrypoint");
     let Some(entrypoint) = entry.str() else { return };
-    for pods in out {
+    let templates: HashMap<&str, Field<'_>> =
+        spec.key("templates").items().filter_map(|template| Some((template.key("name").str()?, template))).collect();
+    for pods in out.iter_mut().take(MAX_TEMPLATES) {
         let name = pods.role.clone();
-        let mut count = runs(&spec, entrypoint, &name, 0);
+        let mut count = Fan { templates: &templates, wanted: &name, known: HashMap::new() }.runs(entrypoint, 0);
         let mut path = entry.path();
         let mut what = "runs at once";
         if let Some(limit) = spec.key("parallelism").u64()
@@ -38,27 +44,42 @@ pub(super) fn multiply(object: &Object<'_>, out: &mut Vec<PodSet<'_>>) {
     }
 }
 
-/// How often `wanted` runs at once when `caller` runs once.
-fn runs(spec: &Field<'_>, caller: &str, wanted: &str, depth: usize) -> u64 {
-    if caller == wanted {
-        return 1;
+/// How often one template runs at once.
+struct Fan<'t, 'a> {
+    templates: &'t HashMap<&'a str, Field<'a>>,
+    wanted: &'t str,
+    /// Runs of `wanted` for one run of each caller. A caller is entered here as 0 before its
+    /// calls are followed, so that a template that calls itself, which is a loop, ends.
+    known: HashMap<&'a str, u64>,
+}
+
+impl<'a> Fan<'_, 'a> {
+    /// How often `wanted` runs at once when `caller` runs once.
+    fn runs(&mut self, caller: &'a str, depth: usize) -> u64 {
+        if caller == self.wanted {
+            return 1;
+        }
+        if let Some(known) = self.known.get(caller) {
+            return *known;
+        }
+        let Some(template) = self.templates.get(caller).filter(|_| depth < MAX_DEPTH) else { return 0 };
+        self.known.insert(caller, 0);
+        let mut call = |step: &Field<'a>| {
+            let each = step.key("template").str().map_or(0, |callee| self.runs(callee, depth + 1));
+            each.saturating_mul(fan_out(step)).min(MAX_COUNT)
+        };
+        // Groups of steps run one after the other.
+        let mut steps = 0;
+        for group in template.key("steps").items() {
+            steps = steps.max(group.items().map(|step| call(&step)).fold(0, u64::saturating_add));
+        }
+        // Which tasks of a DAG meet depends on how long they take: all of them is the most.
+        let tasks = template.at("dag.tasks").items().map(|task| call(&task)).fold(0, u64::saturating_add);
+        let most = steps.max(tasks);
+        let count = template.key("parallelism").u64().map_or(most, |limit| most.min(limit));
+        self.known.insert(caller, count);
+        count
     }
-    if depth > MAX_DEPTH {
-        return 0;
-    }
-    let templates = spec.key("templates");
-    let Some(template) = templates.items().find(|t| t.key("name").str() == Some(caller)) else { return 0 };
-    let call = |step: &Field<'_>| {
-        let each = step.key("template").str().map_or(0, |callee| runs(spec, callee, wanted, depth + 1));
-        each.saturating_mul(fan_out(step)).min(MAX_COUNT)
-    };
-    // Groups of steps run one after the other.
-    let steps = template.key("steps").items().map(|group| group.items().map(|s| call(&s)).fold(0, u64::saturating_add));
-    let steps = steps.max().unwrap_or(0);
-    // Which tasks of a DAG meet depends on how long they take: all of them is the most.
-    let tasks = template.at("dag.tasks").items().map(|task| call(&task)).fold(0, u64::saturating_add);
-    let most = steps.max(tasks);
-    template.key("parallelism").u64().map_or(most, |limit| most.min(limit))
 }
 
 fn fan_out(step: &Field<'_>) -> u64 {
@@ -70,7 +91,7 @@ fn fan_out(step: &Field<'_>) -> u64 {
     let number = |key: &'static str| sequence.key(key).u64();
     match (number("count"), number("start"), number("end")) {
         (Some(count), ..) => count,
-        (None, start, Some(end)) => end.abs_diff(start.unwrap_or(0)) + 1,
+        (None, start, Some(end)) => end.abs_diff(start.unwrap_or(0)).saturating_add(1),
         // `withParam` is known only when it runs.
         _ => 1,
     }

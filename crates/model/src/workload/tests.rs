@@ -114,3 +114,22 @@ fn a_known_server_is_serving_and_an_operator_is_platform() {
     assert_eq!(purpose("docker.io/kubeflow/training-operator:v1"), Purpose::Platform);
     assert_eq!(purpose("docker.io/kubeflownotebookswg/jupyter-scipy:v1"), Purpose::Notebook);
 }
+
+/// A loop in Argo is a template that calls itself; following every call took for ever.
+#[test]
+fn an_argo_template_that_calls_itself_ends() {
+    let calls: String = (0..40).map(|i| format!("      - {{name: again{i}, template: main}}\n")).collect();
+    let yaml = format!(
+        "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  entrypoint: main\n  templates:\n  - name: main\n    dag:\n      tasks:\n{calls}      - {{name: t, template: train, withItems: [1, 2, 3]}}\n  - name: train\n    container: {{image: x, resources: {{limits: {{nvidia.com/gpu: 2}}}}}}\n"
+    );
+    with(&yaml, |w| assert_eq!(w.accelerators(), 6));
+    // The same count of templates that call one another in layers.
+    let layer = |i: u32| {
+        format!("  - name: l{i}\n    steps: [[{{name: a, template: l{0}}}, {{name: b, template: l{0}}}]]\n", i + 1)
+    };
+    let layers: String = (0..60).map(layer).collect();
+    let yaml = format!(
+        "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  entrypoint: l0\n  templates:\n{layers}  - name: l60\n    container: {{image: x, resources: {{limits: {{nvidia.com/gpu: 1}}}}}}\n"
+    );
+    with(&yaml, |w| assert!(w.accelerators() >= 1_000_000));
+}
