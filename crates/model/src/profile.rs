@@ -168,8 +168,8 @@ pub struct Admission {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Deletion {
-    /// Namespaces that production depends on; `*` stands for any text. Default `prod*`,
-    /// `*-prod`, `production*`, `*-production`, `kubeflow`, `kserve`.
+    /// Namespaces that production depends on; `*` stands for any text. Default `prod`,
+    /// `prod-*`, `*-prod`, the same with `production`, `kubeflow`, `kserve`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub production_namespaces: Option<Vec<String>>,
 }
@@ -252,7 +252,8 @@ const REGISTRIES: &[&str] = &[
     "docker.io/library",
 ];
 
-const PRODUCTION: &[&str] = &["prod*", "*-prod", "production*", "*-production", "kubeflow", "kserve"];
+const PRODUCTION: &[&str] =
+    &["prod", "prod-*", "*-prod", "production", "production-*", "*-production", "kubeflow", "kserve"];
 
 impl Settings {
     /// Most accelerators of one job.
@@ -544,6 +545,16 @@ mod tests {
         assert_eq!(errors(&text)[0].1.as_deref(), Some("did you mean `gpu-ceiling`?"));
         let text = format!("{HEAD}spec:\n  rules: {{gpu-ceiling: loud}}\n");
         assert_eq!(errors(&text)[0].0, "expected one of `off`, `info`, `warning`, `error`, found `loud`");
+    }
+
+    #[test]
+    fn a_catalogue_of_products_is_no_production() {
+        let settings = Settings::default();
+        let production = |name: &str| settings.production_namespaces().iter().any(|pattern| glob(pattern, name));
+        assert!(
+            production("prod") && production("prod-models") && production("ml-prod") && production("production-eu")
+        );
+        assert!(!production("product-catalog") && !production("productivity"));
     }
 
     #[test]

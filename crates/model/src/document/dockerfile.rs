@@ -153,17 +153,6 @@ impl Dockerfile {
         chain
     }
 
-    /// The reference of the image that the final stage is built on, with `ARG` defaults filled in.
-    #[must_use]
-    pub fn base_image(&self) -> Option<Text> {
-        let base = &self.final_stages().last()?.base;
-        let mut text = base.text.clone();
-        for (name, value) in &self.global_args {
-            text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
-        }
-        Some(Text { text, span: base.span })
-    }
-
     /// The last instruction of the image for which `pick` gives something, nearest stage first.
     pub fn last<'a, T>(&'a self, pick: impl Fn(&'a Instruction) -> Option<T>) -> Option<T> {
         self.final_stages().into_iter().find_map(|stage| stage.instructions.iter().rev().find_map(&pick))
@@ -267,7 +256,7 @@ mod tests {
     fn the_last_stage_and_what_it_is_built_from_decide() {
         let text = "ARG PY=3.12\nFROM python:${PY} AS base\nENTRYPOINT [\"tini\", \"--\"]\nUSER 1000\nFROM alpine AS other\nFROM base\nCMD [\"python\", \"a.py\"]\n";
         let file = Dockerfile::parse(text, &Limits::DEFAULT).unwrap();
-        assert_eq!(file.base_image().unwrap().text, "python:3.12");
+        assert_eq!(file.final_stages().last().unwrap().base.text, "python:${PY}");
         assert_eq!(file.entrypoint().unwrap().words(), ["tini", "--"]);
         assert_eq!(file.cmd().unwrap().words(), ["python", "a.py"]);
         assert_eq!(&text[file.cmd().unwrap().span().range()], "[\"python\", \"a.py\"]");

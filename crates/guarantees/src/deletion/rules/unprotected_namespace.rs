@@ -29,8 +29,8 @@ rule! {
     /// ```
     ///
     /// ## Options
-    /// `spec.deletion.productionNamespaces`: patterns with `*`. By default `prod*`, `*-prod`,
-    /// `production*`, `*-production`, `kubeflow` and `kserve`. The label
+    /// `spec.deletion.productionNamespaces`: patterns with `*`. By default `prod`, `prod-*`,
+    /// `*-prod`, the same with `production`, `kubeflow` and `kserve`. The label
     /// `bedplate.dev/production: "true"` says it of a namespace with any name.
     ///
     /// ## Sources
