@@ -1,6 +1,7 @@
 //! Corefiles, read as CoreDNS reads them (`github.com/coredns/caddy`, `caddyfile/lexer.go` and
 //! `parse.go`). Every token knows its bytes; the text itself is kept by whoever has it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// A word of a Corefile.
@@ -78,25 +79,32 @@ impl Corefile {
         self.blocks.iter().filter(|block| !block.is_snippet())
     }
 
-    /// The plugins of a block, with those of the snippets that it imports.
+    /// The plugins of a block, with those of the snippets that it imports. A snippet counts
+    /// once: a plugin of the same name twice configures nothing new, and files whose snippets
+    /// import each other stay linear.
     #[must_use]
     pub fn plugins<'a>(&'a self, block: &'a ServerBlock) -> Vec<&'a Plugin> {
         let mut found = Vec::new();
-        self.collect(block, &mut found, 0);
+        self.collect(block, &mut found, &mut HashSet::new());
         found
     }
 
-    fn collect<'a>(&'a self, block: &'a ServerBlock, found: &mut Vec<&'a Plugin>, depth: usize) {
+    fn collect<'a>(&'a self, block: &'a ServerBlock, found: &mut Vec<&'a Plugin>, seen: &mut HashSet<&'a str>) {
         for plugin in &block.plugins {
-            let snippet = (plugin.name.text == "import" && depth < 8).then(|| {
-                let name = plugin.args.first().map(|arg| format!("({})", arg.text))?;
-                self.blocks.iter().find(|block| block.keys.first().is_some_and(|key| key.text == name))
-            });
-            match snippet.flatten() {
-                Some(snippet) => self.collect(snippet, found, depth + 1),
+            let name = plugin.args.first().filter(|_| plugin.name.text == "import").map(|arg| arg.text.as_str());
+            match name.and_then(|name| self.snippet(name)) {
+                Some((name, snippet)) => {
+                    if seen.insert(name) {
+                        self.collect(snippet, found, seen);
+                    }
+                }
                 None => found.push(plugin),
             }
         }
+    }
+
+    fn snippet(&self, name: &str) -> Option<(&str, &ServerBlock)> {
+        self.blocks.iter().find_map(|block| (block.snippet_name()? == name).then_some((block.snippet_name()?, block)))
     }
 
     /// Whether this is the configuration of a NodeLocal DNSCache: it binds the link-local
@@ -114,7 +122,11 @@ impl ServerBlock {
     /// Whether it is a snippet: `(name) { … }`.
     #[must_use]
     pub fn is_snippet(&self) -> bool {
-        self.keys.first().is_some_and(|key| key.text.starts_with('(') && key.text.ends_with(')'))
+        self.snippet_name().is_some()
+    }
+
+    fn snippet_name(&self) -> Option<&str> {
+        self.keys.first()?.text.strip_prefix('(')?.strip_suffix(')')
     }
 }
 
@@ -302,6 +314,17 @@ mod tests {
         let file = Corefile::parse(".:53\r\nforward . \"/etc/resolv.conf\"\r\ncache\r\n").unwrap();
         assert_eq!(file.blocks[0].plugins.len(), 2);
         assert_eq!(file.blocks[0].plugins[0].args[1].text, "/etc/resolv.conf");
+    }
+
+    /// Found by fuzzing: a snippet that imports itself thirty times took two gigabytes.
+    #[test]
+    fn snippets_that_import_each_other_are_read_once() {
+        let imports = "  import a\n  import b\n".repeat(30);
+        let text = format!("(a) {{\n  cache\n{imports}}}\n(b) {{\n  ready\n{imports}}}\n.:53 {{\n  import a\n  errors\n}}\n");
+        let file = Corefile::parse(&text).unwrap();
+        let server = file.servers().next().unwrap();
+        let names: Vec<_> = file.plugins(server).iter().map(|p| p.name.text.as_str()).collect();
+        assert_eq!(names, ["cache", "ready", "errors"]);
     }
 
     #[test]
