@@ -320,7 +320,8 @@ mod tests {
     #[test]
     fn snippets_that_import_each_other_are_read_once() {
         let imports = "  import a\n  import b\n".repeat(30);
-        let text = format!("(a) {{\n  cache\n{imports}}}\n(b) {{\n  ready\n{imports}}}\n.:53 {{\n  import a\n  errors\n}}\n");
+        let text =
+            format!("(a) {{\n  cache\n{imports}}}\n(b) {{\n  ready\n{imports}}}\n.:53 {{\n  import a\n  errors\n}}\n");
         let file = Corefile::parse(&text).unwrap();
         let server = file.servers().next().unwrap();
         let names: Vec<_> = file.plugins(server).iter().map(|p| p.name.text.as_str()).collect();
