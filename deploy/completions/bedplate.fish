@@ -43,6 +43,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand check" -l unsafe-fixes
 complete -c bedplate -n "__fish_bedplate_using_subcommand check" -s q -l quiet -d 'Only findings, no notes and no summary'
 complete -c bedplate -n "__fish_bedplate_using_subcommand check" -l no-ignore -d 'Read files that .gitignore and the like leave out'
 complete -c bedplate -n "__fish_bedplate_using_subcommand check" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand explain" -l profile -d 'The profile [default: the nearest bedplate.yaml upward from the first file]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand rules" -l markdown -d 'Write a page a rule, and their index, into this folder' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand rules" -s h -l help -d 'Print help'

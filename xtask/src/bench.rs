@@ -267,5 +267,14 @@ fn machine() -> String {
         value.unwrap_or_else(|| "unknown".to_owned())
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{} cores of {}, {} memory", cores, line("/proc/cpuinfo", "model name"), line("/proc/meminfo", "MemTotal"))
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let commit =
+        run::output(Program::new("git").args(["describe", "--always", "--dirty"]).current_dir(run::root()), &[0]);
+    format!(
+        "commit {}, {cores} cores of {}, {} memory, Linux {}",
+        commit.as_deref().map_or("unknown", str::trim),
+        line("/proc/cpuinfo", "model name"),
+        line("/proc/meminfo", "MemTotal"),
+        kernel.trim()
+    )
 }

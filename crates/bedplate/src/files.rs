@@ -185,7 +185,8 @@ pub(crate) fn read(path: &Path) -> Result<String, FileError> {
     })
 }
 
-/// The folder of a Dockerfile as its build context.
+/// The folder of a Dockerfile as its build context, or a folder above it in the same
+/// repository: `docker build -f docker/Dockerfile .`.
 pub(crate) struct Folder<'a>(pub(crate) Option<&'a Path>);
 
 impl BuildContext for Folder<'_> {
@@ -198,8 +199,10 @@ impl BuildContext for Folder<'_> {
         if !inside {
             return None;
         }
-        let file = self.0?.join(path);
-        let small = std::fs::metadata(&file).ok().filter(|m| m.is_file() && m.len() < 1 << 20);
-        small.and_then(|_| read(&file).ok())
+        let folder = self.0?;
+        let above = folder.ancestors().position(|folder| folder.join(".git").exists()).unwrap_or(0);
+        let small = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() < 1 << 20);
+        let file = folder.ancestors().take(above + 1).map(|folder| folder.join(path)).find(small)?;
+        read(&file).ok()
     }
 }

@@ -265,3 +265,18 @@ fn every_example_of_a_kind_is_seen_and_none_is_a_guess() {
         .collect();
     assert_eq!(missing, [] as [String; 0]);
 }
+
+/// `docker build -f docker/Dockerfile .`: the script stands beside the folder, not in it.
+#[test]
+fn a_script_is_found_where_the_build_starts_above_its_dockerfile() {
+    let dockerfile = b"FROM debian:12\nCOPY run.sh /run.sh\nENTRYPOINT [\"tini\", \"--\", \"/run.sh\"]\n";
+    let script = b"#!/bin/sh\nset -e\npython train.py\n";
+    let files: &[(&str, &[u8])] = &[("docker/Dockerfile", dockerfile), ("run.sh", script)];
+    let found = |folder: &Folder| {
+        let (found, _) = folder.check(&["docker"]);
+        found.into_iter().filter(|line| line.contains("shell-wrapper-without-exec")).count()
+    };
+    // Without a repository nobody knows where the build starts.
+    assert_eq!(found(&Folder::new(files)), 0);
+    assert_eq!(found(&Folder::new(&[files, &[(".git/HEAD", b"")]].concat())), 1);
+}

@@ -1,7 +1,7 @@
 //! `bedplate explain FILE`: what the model sees.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bedplate_guarantees::command::{Pid1, pid1};
@@ -10,7 +10,7 @@ use bedplate_model::workload::{ContainerRole, PodSet};
 use bedplate_model::{Field, Object, Settings, Workload};
 
 use super::{Error, print};
-use crate::files;
+use crate::{files, profile};
 
 /// Options of `explain`.
 #[derive(clap::Args, Debug)]
@@ -18,10 +18,15 @@ pub(crate) struct Args {
     /// Files with manifests; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// The profile [default: the nearest bedplate.yaml upward from the first file]
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     let mut seen = false;
+    let start = args.files.first().filter(|path| path.as_os_str() != "-").map_or(Path::new("."), PathBuf::as_path);
+    let loaded = profile::load(args.profile.as_deref(), start)?;
     for path in &args.files {
         let text = files::read(path)?;
         if unrendered(&text).is_some() {
@@ -39,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             for object in Object::of(document) {
                 if let Some(workload) = Workload::new(&object) {
                     seen = true;
-                    print(&describe(&workload))?;
+                    print(&describe(&workload, loaded.profile.settings(object.namespace())))?;
                 }
             }
         }
@@ -50,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(workload: &Workload<'_>) -> String {
+fn describe(workload: &Workload<'_>, settings: &Settings) -> String {
     let mut out = String::new();
     let guess = if workload.guessed() { "  (unknown kind: a guess by structure)" } else { "" };
     let _ = writeln!(out, "{}  {}{guess}", workload.object.subject(), workload.object.api_version);
@@ -88,7 +93,7 @@ fn describe(workload: &Workload<'_>) -> String {
             let image = container.image().scalar().unwrap_or_else(|| "(image of the platform)".to_owned());
             let _ = writeln!(out, "  {stem}  {kind:<8} {}  {image}", container.name());
             if container.role == ContainerRole::Main {
-                let _ = writeln!(out, "  {stem}  signals  {}", signals(pods, &container.field));
+                let _ = writeln!(out, "  {stem}  signals  {}", signals(pods, &container.field, settings));
             }
         }
     }
@@ -97,7 +102,7 @@ fn describe(workload: &Workload<'_>) -> String {
 }
 
 /// The way of a SIGTERM to the work.
-fn signals(pods: &PodSet<'_>, container: &Field<'_>) -> String {
+fn signals(pods: &PodSet<'_>, container: &Field<'_>, settings: &Settings) -> String {
     if pods.spec.key("shareProcessNamespace").bool() == Some(true) {
         return "pause is PID 1 and reaps; SIGTERM goes to the container's first process".to_owned();
     }
@@ -105,7 +110,7 @@ fn signals(pods: &PodSet<'_>, container: &Field<'_>) -> String {
     if !container.key("command").exists() {
         return "the image's ENTRYPOINT is PID 1".to_owned();
     }
-    match pid1(&words, &Settings::default()) {
+    match pid1(&words, settings) {
         Pid1::Nothing => "nothing is run".to_owned(),
         Pid1::Init(rest) => format!("an init is PID 1 → {}", rest.join(" ")),
         Pid1::Shell(_) => "a shell is PID 1 and does not pass SIGTERM on".to_owned(),

@@ -11,6 +11,7 @@ use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, S
 
 use super::{Limits, SyntaxError};
 use crate::value::{Entry, Node, Span, Style, Value};
+use crate::workload::strings;
 
 /// One document of a file.
 #[derive(Clone, PartialEq, Debug)]
@@ -46,7 +47,10 @@ pub fn parse(text: &str, limits: &Limits) -> Parsed {
     for range in cut(text) {
         let span = Span::new(range.start, range.end);
         match Builder::new(text, range, limits).run() {
-            Ok(roots) => parsed.documents.extend(roots.into_iter().map(|root| Document { root, span })),
+            Ok(roots) => parsed.documents.extend(roots.into_iter().map(|mut root| {
+                strings::unfold(&mut root, text);
+                Document { root, span }
+            })),
             Err(error) => parsed.errors.push(error),
         }
     }

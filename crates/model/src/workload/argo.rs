@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::count::Factor;
-use super::pods::PodSet;
+use super::pods::{Container, PodSet};
 use crate::field::Field;
 use crate::object::Object;
 
@@ -20,9 +20,14 @@ const MAX_COUNT: u64 = 1_000_000;
 
 /// Sets the replicas of the pod sets, which stand in the order of the templates, and drops
 /// templates that hold no container.
-pub(super) fn multiply(object: &Object<'_>, out: &mut Vec<PodSet<'_>>) {
+pub(super) fn multiply<'a>(object: &Object<'a>, out: &mut Vec<PodSet<'a>>) {
     let spec = if object.kind == "CronWorkflow" { object.at("spec.workflowSpec") } else { object.at("spec") };
     out.retain(|pods| !pods.containers.is_empty());
+    for pods in out.iter_mut() {
+        patch(pods, &spec.key("podSpecPatch"));
+        let own = pods.spec.key("podSpecPatch");
+        patch(pods, &own);
+    }
     let entry = spec.key("entrypoint");
     let Some(entrypoint) = entry.str() else { return };
     let templates: HashMap<&str, Field<'_>> =
@@ -41,6 +46,27 @@ pub(super) fn multiply(object: &Object<'_>, out: &mut Vec<PodSet<'_>>) {
         }
         // A template that nothing calls runs only when it is named on the command line.
         pods.replicas.times(Factor { value: count.max(1), what: what.to_owned(), path });
+    }
+}
+
+/// Takes image and accelerators from a patch of the pod. The container of a template is called
+/// `main` in the pod (`argo-workflows/workflow/common`, `MainContainerName`).
+fn patch<'a>(pods: &mut PodSet<'a>, patch: &Field<'a>) {
+    for patched in patch.key("containers").items() {
+        let name = patched.key("name").str();
+        let wanted = |container: &Container<'_>| match container.field.key("name").str() {
+            own @ Some(_) if own == name => true,
+            _ => name == Some("main") && matches!(&*container.field.last(), "container" | "script"),
+        };
+        for container in pods.containers.iter_mut().filter(|container| wanted(container)) {
+            if patched.key("image").exists() {
+                container.image = patched.key("image");
+            }
+            let with = Container { resources: patched.key("resources"), ..container.clone() };
+            if !with.accelerators().is_empty() {
+                *container = with;
+            }
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub struct Replicas {
     pub count: u64,
     /// One pod for every node: the number is not in the file.
     pub per_node: bool,
+    /// The field that would bound them, where nothing does: `count` is the least then.
+    pub unbounded: Option<FieldPath>,
     /// The factors that are not one, for the reckoning in messages.
     pub factors: Vec<Factor>,
 }
@@ -29,7 +31,7 @@ pub struct Factor {
 impl Replicas {
     /// One pod.
     pub(super) const fn one() -> Self {
-        Self { count: 1, per_node: false, factors: Vec::new() }
+        Self { count: 1, per_node: false, unbounded: None, factors: Vec::new() }
     }
 
     pub(super) fn times(&mut self, factor: Factor) {
@@ -46,9 +48,10 @@ impl Replicas {
             return "one for every node".to_owned();
         }
         if self.factors.is_empty() {
-            return "1 pod".to_owned();
+            return if self.unbounded.is_some() { "1 pod or more, nothing bounds them" } else { "1 pod" }.to_owned();
         }
-        self.factors.iter().map(|f| format!("{} {}", f.value, f.what)).collect::<Vec<_>>().join(" x ")
+        let product = self.factors.iter().map(|f| format!("{} {}", f.value, f.what)).collect::<Vec<_>>().join(" x ");
+        if self.unbounded.is_some() { format!("{product} or more, nothing bounds them") } else { product }
     }
 }
 
@@ -122,11 +125,10 @@ fn value<'a>(root: &Field<'a>, count: &Count, wild: &[Wild<'a>]) -> (u64, Option
             let field = field(path);
             (field.u64().unwrap_or(*default).saturating_sub(1), Some(field))
         }
-        Count::AtLeast(inner, path) => {
+        Count::AtLeast(inner, path) | Count::UpTo(inner, path) => {
             let (low, from) = value(root, inner, wild);
             match field(path).u64() {
-                // KubeRay writes the largest int32 where nobody set a maximum.
-                Some(high) if high > low && high < i32::MAX as u64 => (high, Some(field(path))),
+                Some(high) if high > low && high < NO_MAXIMUM => (high, Some(field(path))),
                 _ => (low, from),
             }
         }
@@ -141,11 +143,30 @@ fn value<'a>(root: &Field<'a>, count: &Count, wild: &[Wild<'a>]) -> (u64, Option
     }
 }
 
+/// KubeRay writes the largest int32 where nobody set a maximum.
+const NO_MAXIMUM: u64 = i32::MAX as u64;
+
+/// The field that would bound a count, where nothing does.
+fn unbounded<'a>(root: &Field<'a>, count: &Count, wild: &[Wild<'a>]) -> Option<Field<'a>> {
+    match count {
+        Count::UpTo(_, path) => {
+            let field = resolve(root, path, wild);
+            field.u64().is_none_or(|most| most >= NO_MAXIMUM).then_some(field)
+        }
+        Count::When(flag, one, other) => {
+            let count = if resolve(root, flag, wild).bool() == Some(true) { one } else { other };
+            unbounded(root, count, wild)
+        }
+        _ => None,
+    }
+}
+
 /// Multiplies a row's counts.
 pub(super) fn replicas<'a>(root: &Field<'a>, counts: &[Count], wild: &[Wild<'a>]) -> Replicas {
     let mut replicas = Replicas::one();
     for count in counts {
         replicas.per_node |= matches!(count, Count::PerNode);
+        replicas.unbounded = replicas.unbounded.or_else(|| Some(unbounded(root, count, wild)?.path()));
         if let (value, Some(field)) = value(root, count, wild) {
             replicas.times(Factor { value, what: field.last(), path: field.path() });
         }

@@ -5,7 +5,7 @@
 //! In a count's path they stand for the same key or item as in the pods' path.
 
 use super::Purpose;
-use Count::{AtLeast, Field, LessOne, Lower, One, PerNode, When};
+use Count::{AtLeast, Field, LessOne, Lower, One, PerNode, UpTo, When};
 
 /// A kind that holds pods.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub struct Kind {
     pub pods: &'static [Pods],
     /// Where whole other objects stand in it, and how often each is made.
     pub embeds: &'static [Embed],
+    /// Strings that hold YAML or JSON, read as if their text stood there itself.
+    pub strings: &'static [&'static str],
     /// `concurrencyPolicy`, for kinds that start the same work again on a schedule.
     pub overlap: Option<&'static str>,
     /// Fields of which one has to be set so that finished work is deleted; empty where the
@@ -91,6 +93,8 @@ pub enum Count {
     Field(&'static str, u64),
     /// The higher of a count and a field, where that is set (elastic maximum).
     AtLeast(&'static Self, &'static str),
+    /// The higher of a count and a field; without the field nothing bounds it.
+    UpTo(&'static Self, &'static str),
     /// The lower of a count and a field, where that is set.
     Lower(&'static Self, &'static str),
     /// A field less one, and the field's value where it is missing.
@@ -104,7 +108,7 @@ pub enum Count {
 /// A whole object inside another.
 #[derive(Clone, Copy, Debug)]
 pub struct Embed {
-    /// Where it stands. A string there is read as YAML.
+    /// Where it stands.
     pub path: &'static str,
     /// How often it is made at the same time.
     pub count: &'static [Count],
@@ -120,6 +124,7 @@ const fn kind(group: &'static str, kind: &'static str, pods: &'static [Pods]) ->
         purpose: None,
         pods,
         embeds: &[],
+        strings: &[],
         overlap: None,
         cleanup: &[],
         finishes: false,
@@ -140,6 +145,11 @@ impl Kind {
 
     const fn embeds(mut self, embeds: &'static [Embed]) -> Self {
         self.embeds = embeds;
+        self
+    }
+
+    const fn strings(mut self, strings: &'static [&'static str]) -> Self {
+        self.strings = strings;
         self
     }
 
@@ -190,7 +200,7 @@ macro_rules! ray {
                     // autoscaler the maximum only bounds.
                     When(
                         concat!($prefix, ".enableInTreeAutoscaling"),
-                        &AtLeast(
+                        &UpTo(
                             &Field(concat!($prefix, ".workerGroupSpecs[].replicas"), 0),
                             concat!($prefix, ".workerGroupSpecs[].maxReplicas"),
                         ),
@@ -285,6 +295,8 @@ macro_rules! replicated_jobs {
 }
 
 const ARGO: &[Pods] = &[shaped(Role::Of("name"), "spec.templates[]", Shape::ArgoTemplate, &[One])];
+/// Merged into every pod, the template's after the workflow's.
+const ARGO_PATCHES: &[&str] = &["spec.podSpecPatch", "spec.templates[].podSpecPatch"];
 const ARGO_TTL: &[&str] = &[
     "spec.ttlStrategy.secondsAfterCompletion",
     "spec.ttlStrategy.secondsAfterSuccess",
@@ -312,13 +324,17 @@ pub const TABLE: &[Kind] = &[
     kind("apps.kruise.io", "CloneSet", TEMPLATE),
     kind("apps.kruise.io", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
     kind("apps.kruise.io", "StatefulSet", TEMPLATE),
-    kind("argoproj.io", "ClusterWorkflowTemplate", ARGO).purpose(Purpose::Training).computed(Computed::Argo),
+    kind("argoproj.io", "ClusterWorkflowTemplate", ARGO)
+        .purpose(Purpose::Training)
+        .strings(ARGO_PATCHES)
+        .computed(Computed::Argo),
     kind(
         "argoproj.io",
         "CronWorkflow",
         &[shaped(Role::Of("name"), "spec.workflowSpec.templates[]", Shape::ArgoTemplate, &[One])],
     )
     .purpose(Purpose::Training)
+    .strings(&["spec.workflowSpec.podSpecPatch", "spec.workflowSpec.templates[].podSpecPatch"])
     .overlap("spec.concurrencyPolicy")
     .finishes(&[
         "spec.workflowSpec.ttlStrategy.secondsAfterCompletion",
@@ -326,8 +342,15 @@ pub const TABLE: &[Kind] = &[
         "spec.successfulJobsHistoryLimit",
     ])
     .computed(Computed::Argo),
-    kind("argoproj.io", "Workflow", ARGO).purpose(Purpose::Training).finishes(ARGO_TTL).computed(Computed::Argo),
-    kind("argoproj.io", "WorkflowTemplate", ARGO).purpose(Purpose::Training).computed(Computed::Argo),
+    kind("argoproj.io", "Workflow", ARGO)
+        .purpose(Purpose::Training)
+        .strings(ARGO_PATCHES)
+        .finishes(ARGO_TTL)
+        .computed(Computed::Argo),
+    kind("argoproj.io", "WorkflowTemplate", ARGO)
+        .purpose(Purpose::Training)
+        .strings(ARGO_PATCHES)
+        .computed(Computed::Argo),
     kind(
         "batch",
         "CronJob",
@@ -377,6 +400,7 @@ pub const TABLE: &[Kind] = &[
                 unit: "trial",
             },
         ])
+        .strings(&["spec.trialTemplate.goTemplate.rawTemplate"])
         // Trials are kept only where the user asks for it (spec.resumePolicy, retain).
         .finishes(&[]),
     kind("kubeflow.org", "Notebook", ONE_TEMPLATE).purpose(Purpose::Notebook),
@@ -555,7 +579,7 @@ mod tests {
             match count {
                 One | PerNode => vec![],
                 Field(path, _) | LessOne(path, _) => vec![path],
-                AtLeast(inner, path_) | Lower(inner, path_) => {
+                AtLeast(inner, path_) | UpTo(inner, path_) | Lower(inner, path_) => {
                     let mut all = path(inner);
                     all.push(path_);
                     all

@@ -5,6 +5,7 @@ mod count;
 pub mod kinds;
 mod pods;
 mod purpose;
+pub(crate) mod strings;
 #[cfg(test)]
 mod tests;
 

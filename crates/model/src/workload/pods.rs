@@ -26,9 +26,6 @@ pub struct PodSet<'a> {
     pub shape: Shape,
     /// All containers, in the order in which they start.
     pub containers: Vec<Container<'a>>,
-    /// The spec that `restartPolicy` and the like of the *job* stand in, where the role has one
-    /// of its own (Kubeflow's replica spec).
-    pub owner: Field<'a>,
 }
 
 /// What kind of container it is.
@@ -207,7 +204,7 @@ pub(super) fn by_row<'a>(
     depth: usize,
 ) {
     let times = |mut inner: Replicas| {
-        let mut all = Replicas { count: 1, per_node: inner.per_node, factors: Vec::new() };
+        let mut all = Replicas { per_node: inner.per_node, unbounded: inner.unbounded.take(), ..Replicas::one() };
         for factor in outer.iter().cloned().chain(inner.factors.drain(..)) {
             all.times(factor);
         }
@@ -265,9 +262,19 @@ fn role_name<'a>(role: Role, field: &Field<'a>, wild: &[Wild<'a>], object: &Obje
             // The item is where the path's last wildcard stands.
             let item =
                 path.rfind("[]").map_or_else(|| field.clone(), |end| resolve(&object.root, &path[..end + 2], wild));
-            item.at(name).scalar().unwrap_or_else(|| match wild.last() {
-                Some(Wild::Index(index)) => format!("#{index}"),
-                _ => String::new(),
+            item.at(name).scalar().unwrap_or_else(|| {
+                // The item around it may have a name: a predictor of Seldon's.
+                let outer = path.split_once("[]").filter(|(_, inner)| inner.contains("[]"));
+                let outer = outer.and_then(|(outer, _)| {
+                    let Some(Wild::Index(index)) = wild.first() else { return None };
+                    resolve(&object.root, outer, wild).index(*index).key("name").scalar()
+                });
+                match (outer, wild.last()) {
+                    (Some(outer), Some(Wild::Index(0))) => outer,
+                    (Some(outer), Some(Wild::Index(index))) => format!("{outer} #{index}"),
+                    (None, Some(Wild::Index(index))) => format!("#{index}"),
+                    _ => String::new(),
+                }
             })
         }
     }
@@ -295,10 +302,10 @@ fn pod_set(role: String, field: Field<'_>, shape: Shape, replicas: Replicas) -> 
         Shape::Template => (nothing, field.key("spec")),
         // Labels and annotations stand in the component itself.
         Shape::Component => (field.clone(), field.clone()),
-        _ => (nothing, field.clone()),
+        _ => (nothing, field),
     };
     let containers = containers(&spec, shape);
-    PodSet { role, replicas, metadata, spec, shape, containers, owner: field }
+    PodSet { role, replicas, metadata, spec, shape, containers }
 }
 
 fn containers<'a>(spec: &Field<'a>, shape: Shape) -> Vec<Container<'a>> {

@@ -54,6 +54,8 @@ fn ray_groups_multiply_by_hosts_and_ignore_the_unset_maximum() {
         assert_eq!(w.accelerators(), 3 * 2 * 8 + 8);
         let roles: Vec<_> = w.pod_sets.iter().map(|p| p.role.as_str()).collect();
         assert_eq!(roles, ["head", "a", "b"]);
+        assert_eq!(w.pod_sets[2].replicas.reckoning(), "1 pod or more, nothing bounds them");
+        assert!(w.pod_sets[1].replicas.unbounded.is_none());
     });
     // Without the autoscaler nothing ever reaches the maximum.
     with(&yaml.replace("Autoscaling: true", "Autoscaling: false"), |w| assert_eq!(w.accelerators(), 2 * 8 + 8));
@@ -132,4 +134,42 @@ fn an_argo_template_that_calls_itself_ends() {
         "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  entrypoint: l0\n  templates:\n{layers}  - name: l60\n    container: {{image: x, resources: {{limits: {{nvidia.com/gpu: 1}}}}}}\n"
     );
     with(&yaml, |w| assert!(w.accelerators() >= 1_000_000));
+}
+
+#[test]
+fn a_trial_that_stands_in_a_string_is_counted_like_any_other() {
+    let yaml = "apiVersion: kubeflow.org/v1alpha3\nkind: Experiment\nspec:\n  parallelTrialCount: 5\n  trialTemplate:\n    goTemplate:\n      rawTemplate: |\n        apiVersion: batch/v1\n        kind: Job\n        metadata: {name: \"{{.Trial}}\"}\n        spec:\n          template:\n            spec:\n              containers:\n              - name: t\n                image: x\n                command:\n                {{- range .HyperParameters}}\n                - \"{{.Name}}={{.Value}}\"\n                {{- end}}\n                resources: {limits: {nvidia.com/gpu: 8}}\n";
+    with(yaml, |w| {
+        assert_eq!(w.accelerators(), 40);
+        assert_eq!(w.pod_sets[0].role, "trial / pod");
+    });
+}
+
+/// A patch in a string asked for sixteen times what the template said.
+#[test]
+fn a_patch_of_the_pod_counts_where_argo_merges_it() {
+    let workflow = |patch: &str| {
+        format!(
+            "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  entrypoint: a\n{patch}  templates:\n  - name: a\n    container: {{image: x, resources: {{limits: {{nvidia.com/gpu: 1}}}}}}\n"
+        )
+    };
+    with(&workflow(""), |w| assert_eq!(w.accelerators(), 1));
+    let json = "'{\"containers\": [{\"name\": \"main\", \"resources\": {\"limits\": {\"nvidia.com/gpu\": 16}}}]}'";
+    with(&workflow(&format!("  podSpecPatch: {json}\n")), |w| assert_eq!(w.accelerators(), 16));
+    let yaml = "|\n    containers:\n    - name: main\n      image: evil.io/x\n";
+    with(&workflow(&format!("  podSpecPatch: {yaml}")), |w| {
+        assert_eq!(w.accelerators(), 1);
+        assert_eq!(w.pod_sets[0].containers[0].image().str(), Some("evil.io/x"));
+    });
+}
+
+#[test]
+fn the_pods_of_a_seldon_predictor_have_its_name() {
+    let yaml = format!(
+        "apiVersion: machinelearning.seldon.io/v1\nkind: SeldonDeployment\nspec:\n  predictors:\n  - {{name: main, componentSpecs: [{{spec: {GPUS}}}, {{spec: {GPUS}}}]}}\n  - {{name: canary, componentSpecs: [{{spec: {GPUS}}}]}}\n"
+    );
+    with(&yaml, |w| {
+        let roles: Vec<_> = w.pod_sets.iter().map(|p| p.role.as_str()).collect();
+        assert_eq!(roles, ["main", "main #1", "canary"]);
+    });
 }

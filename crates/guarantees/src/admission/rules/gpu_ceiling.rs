@@ -82,6 +82,18 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     if workload.kind.is_some_and(|kind| !kind.embeds.is_empty() && kind.kind == "Experiment") {
         return;
     }
+    for pods in &workload.pod_sets {
+        let each = each_of(pods);
+        if let Some(bound) = pods.replicas.unbounded.clone().filter(|_| each > 0) {
+            out.push(
+                Finding::new(
+                    bound,
+                    format!("nothing bounds the pods of `{}`: the autoscaler may start any number, with {each} accelerators each", pods.role),
+                )
+                .help("set `maxReplicas`"),
+            );
+        }
+    }
     let (total, ceiling) =
         (workload.pod_sets.iter().map(total_of).fold(0, u64::saturating_add), cx.settings.accelerators_per_job());
     if total <= ceiling {
@@ -140,6 +152,16 @@ mod tests {
 
     use crate::check::{Run, Source, check, survey};
     use crate::context::{Neighbours, NoContext};
+
+    /// An autoscaler without a maximum took every GPU of the cluster overnight.
+    #[test]
+    fn an_autoscaler_needs_a_maximum() {
+        let text = "apiVersion: ray.io/v1\nkind: RayCluster\nmetadata: {name: r}\nspec:\n  enableInTreeAutoscaling: true\n  workerGroupSpecs:\n  - groupName: a\n    template: {spec: {containers: [{name: a, image: x, resources: {limits: {nvidia.com/gpu: 1}}}]}}\n";
+        let expected = "nothing bounds the pods of `a`: the autoscaler may start any number, with 1 accelerators each";
+        assert_eq!(crate::testing::messages(&super::RULE, text), [expected]);
+        let bounded = text.replace("groupName: a", "groupName: a\n    maxReplicas: 4");
+        assert_eq!(crate::testing::messages(&super::RULE, &bounded), [] as [&str; 0]);
+    }
 
     /// GPUs that come by dynamic allocation stand in no container.
     #[test]

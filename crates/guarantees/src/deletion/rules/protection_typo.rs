@@ -147,7 +147,12 @@ fn meant(key: &str) -> Option<(&'static str, Confidence)> {
     if name.len().abs_diff(right.len()) > 4 {
         return None;
     }
-    let name = name.to_ascii_lowercase().replace('_', "-").replace("deletion", "delete");
+    let name = name.to_ascii_lowercase();
+    // Two slips leave one of these whole; distances are dear, and every key of every object comes by.
+    if !["del", "ete", "prot", "ection"].iter().any(|piece| name.contains(piece)) {
+        return None;
+    }
+    let name = name.replace('_', "-").replace("deletion", "delete");
     if strsim::damerau_levenshtein(&name, right) > 2 {
         return None;
     }

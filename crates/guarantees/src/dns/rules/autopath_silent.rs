@@ -13,6 +13,7 @@ rule! {
     /// pod's search list it looks the pod up by its address; without `pods verified` CoreDNS
     /// keeps no pods, finds none, and passes every query on as if autopath were not there. No
     /// log, no metric, no effect. Behind a NodeLocal DNSCache every query comes from the node.
+    /// The order of the lines has no effect: CoreDNS runs its plugins in the order of its build.
     ///
     /// ## Example
     /// ```corefile
@@ -50,7 +51,7 @@ rule! {
     /// None.
     ///
     /// ## Sources
-    /// - CoreDNS `plugin/kubernetes/autopath.go`, `plugin/autopath/README.md`; NodeLocal: coredns#4308.
+    /// - CoreDNS `plugin/kubernetes/autopath.go`, `plugin/autopath/README.md`; order: `plugin.cfg`; NodeLocal: coredns#4308.
     "autopath-silent", Dns, Error, High, [Corefile(check)]
 }
 

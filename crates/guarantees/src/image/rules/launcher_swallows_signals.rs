@@ -64,6 +64,8 @@ struct Line<'a> {
     grace: Option<u64>,
     /// Whether the process group is told, by the environment.
     group: bool,
+    /// Whether the environment makes dumb-init tell its child only.
+    single: bool,
     /// Whether a shell in front has a finding elsewhere.
     shell_known: bool,
 }
@@ -89,6 +91,10 @@ fn workload(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
                 // A pod without the grace that is asked for has a finding of its own.
                 grace: training.then(|| grace.max(cx.settings.grace_seconds())),
                 group: variables().any(|item| item.key("name").str() == Some("TINI_KILL_PROCESS_GROUP")),
+                single: variables().any(|item| {
+                    item.key("name").str() == Some("DUMB_INIT_SETSID")
+                        && item.key("value").scalar().as_deref() == Some("0")
+                }),
                 shell_known: false,
             };
             judge(&line, cx.settings, out);
@@ -108,6 +114,7 @@ fn dockerfile(file: &Dockerfile, _: &dyn BuildContext, cx: &Context<'_>, out: &m
         place: command.span().into(),
         grace: None,
         group: group.is_some(),
+        single: false,
         shell_known: shell_form(file.entrypoint()) || shell_form(file.cmd()),
     };
     judge(&line, cx.settings, out);
@@ -175,7 +182,7 @@ fn init(line: &Line<'_>, settings: &Settings, out: &mut Findings) {
             ("tini", "take TINI_KILL_PROCESS_GROUP away and let the program end its own children")
         }
         // Its default; servers and their workers rather like it.
-        "dumb-init" if line.grace.is_some() && !short('c') && !options.contains(&"--single-child") => {
+        "dumb-init" if line.grace.is_some() && !line.single && !short('c') && !options.contains(&"--single-child") => {
             ("dumb-init", "add `--single-child` and let the program end its own children")
         }
         _ => return,
@@ -260,7 +267,11 @@ mod tests {
         ] {
             assert_eq!(train(line).len(), 1, "{line}");
         }
-        for line in ["command: [tini, --, python, a.py, -g]", "command: [dumb-init, -c, python, a.py]"] {
+        for line in [
+            "command: [tini, --, python, a.py, -g]",
+            "command: [dumb-init, -c, python, a.py]",
+            "command: [dumb-init, python, a.py], env: [{name: DUMB_INIT_SETSID, value: '0'}]",
+        ] {
             assert_eq!(train(line).len(), 0, "{line}");
         }
         // Servers behind dumb-init may well want it.

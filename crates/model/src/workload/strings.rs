@@ -1,0 +1,142 @@
+//! Objects that stand in strings: Katib's old trial templates, Argo's patches of pods.
+//!
+//! Such a string is replaced by its tree, with spans into the file's own bytes, so that rules
+//! and edits see it like any other part of the object. A string whose text is not written as it
+//! reads (escapes in double quotes) stays a string.
+
+use super::kinds;
+use crate::document::{Limits, parse};
+use crate::value::{Node, Style, Value};
+
+/// Puts trees in the place of the strings of an object that its kind's row names. `text` is the
+/// whole file's, of which the spans tell.
+pub(crate) fn unfold(root: &mut Node, text: &str) {
+    let word = |key: &str| root.get(key).and_then(Node::as_str).unwrap_or_default();
+    let (api_version, kind) = (word("apiVersion"), word("kind"));
+    if kind.ends_with("List") {
+        if let Some(Value::Seq(items)) = child(root, "items").map(|node| &mut node.value) {
+            items.iter_mut().for_each(|item| unfold(item, text));
+        }
+        return;
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let Some(row) = kinds::find(group, version, kind) else { return };
+    for path in row.strings {
+        each(root, path, &mut |node| {
+            if let Some(tree) = tree(node, text) {
+                *node = tree;
+            }
+        });
+    }
+}
+
+fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
+    match &mut node.value {
+        Value::Map(entries) => entries.iter_mut().find(|entry| &*entry.key == key).map(|entry| &mut entry.value),
+        _ => None,
+    }
+}
+
+/// Every node that a path with `[]` leads to.
+fn each(node: &mut Node, path: &str, act: &mut dyn FnMut(&mut Node)) {
+    let (part, rest) = path.split_once('.').unwrap_or((path, ""));
+    let Some(next) = child(node, part.trim_end_matches("[]")) else { return };
+    let mut go = |node: &mut Node| if rest.is_empty() { act(node) } else { each(node, rest, act) };
+    match &mut next.value {
+        Value::Seq(items) if part.ends_with("[]") => items.iter_mut().for_each(go),
+        _ => go(next),
+    }
+}
+
+fn tree(node: &Node, text: &str) -> Option<Node> {
+    let value = node.as_str()?;
+    let span = node.span.range();
+    let (start, end) = match node.style {
+        // The first line's indentation belongs to it: the others have it too.
+        Style::Literal | Style::Folded => (text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1), span.end),
+        Style::Quoted => (span.start + 1, span.end.checked_sub(1)?),
+        Style::Block | Style::Flow => return None,
+    };
+    let written = text.get(start..end)?;
+    if node.style == Style::Quoted && written != value {
+        return None;
+    }
+    let parsed = parse(&without_actions(written), &Limits::DEFAULT);
+    let [document] = <[_; 1]>::try_from(parsed.documents).ok().filter(|_| parsed.errors.is_empty())?;
+    let mut root = document.root;
+    if !matches!(root.value, Value::Map(_)) {
+        return None;
+    }
+    shift(&mut root, start as u32);
+    Some(root)
+}
+
+/// The text without its `{{…}}`, every byte in its place: lines of nothing else become blank,
+/// other actions a word.
+fn without_actions(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim();
+        if bare.starts_with("{{") && bare.ends_with("}}") {
+            out.extend(line.chars().flat_map(|c| {
+                let blank = if matches!(c, '\n' | '\r') { c } else { ' ' };
+                std::iter::repeat_n(blank, c.len_utf8())
+            }));
+            continue;
+        }
+        let mut rest = line;
+        while let Some((before, (action, after))) =
+            rest.split_once("{{").and_then(|(before, rest)| Some((before, rest.split_once("}}")?)))
+        {
+            out.push_str(before);
+            out.extend(std::iter::repeat_n('x', action.len() + 4));
+            rest = after;
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
+fn shift(node: &mut Node, by: u32) {
+    node.span.start += by;
+    node.span.end += by;
+    match &mut node.value {
+        Value::Seq(items) => items.iter_mut().for_each(|item| shift(item, by)),
+        Value::Map(entries) => {
+            for entry in entries {
+                entry.key_span.start += by;
+                entry.key_span.end += by;
+                shift(&mut entry.value, by);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::Field;
+
+    #[test]
+    fn every_byte_of_a_template_in_a_string_keeps_its_place() {
+        let text = "apiVersion: kubeflow.org/v1alpha3\nkind: Experiment\nspec:\n  trialTemplate:\n    goTemplate:\n      rawTemplate: |-\n        apiVersion: batch/v1\n        kind: Job\n        metadata: {name: \"{{.Trial}}\"}\n        spec:\n        {{- with .é}}\n          parallelism: 4\n        {{- end}}\n";
+        let parsed = parse(text, &Limits::DEFAULT);
+        let root = Field::root(&parsed.documents[0].root);
+        let job = root.at("spec.trialTemplate.goTemplate.rawTemplate");
+        assert_eq!(job.key("kind").str(), Some("Job"));
+        assert_eq!(job.at("metadata.name").str(), Some("xxxxxxxxxx"));
+        let four = job.at("spec.parallelism").node().unwrap();
+        assert_eq!(&text[four.span.range()], "4");
+    }
+
+    #[test]
+    fn a_string_that_is_no_object_stays_a_string() {
+        for patch in ["'{\"a\": '", "hello", "\"{\\\"a\\\": 1}\"", "|\n    - 1\n"] {
+            let text = format!("apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nspec:\n  podSpecPatch: {patch}\n");
+            let parsed = parse(&text, &Limits::DEFAULT);
+            let root = Field::root(&parsed.documents[0].root);
+            assert!(root.at("spec.podSpecPatch").str().is_some(), "{patch}");
+        }
+    }
+}
