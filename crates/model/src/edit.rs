@@ -118,6 +118,10 @@ fn change(json: &mut Json, path: &[Segment], value: Option<&Json>) -> Option<()>
 fn set(text: &str, root: &Node, path: &FieldPath, value: &Json) -> Option<(Span, String)> {
     let hit = path.locate(root);
     let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    // A comment inside would go with what it speaks of.
+    if hit.complete && has_comment(text, hit.node) {
+        return None;
+    }
     let block_collection = hit.node.style == Style::Block && matches!(hit.node.value, Value::Map(_) | Value::Seq(_));
     if hit.complete && block_collection {
         let whole = matches!(value, Json::Object(map) if !map.is_empty())
@@ -193,6 +197,22 @@ fn set(text: &str, root: &Node, path: &FieldPath, value: &Json) -> Option<(Span,
         }
         _ => None,
     }
+}
+
+/// Whether a comment stands between the values of a collection.
+fn has_comment(text: &str, node: &Node) -> bool {
+    fn in_scalar(node: &Node, at: u32) -> bool {
+        let holds = |span: Span| span.start <= at && at < span.end;
+        match &node.value {
+            Value::Map(entries) => entries
+                .iter()
+                .any(|entry| holds(entry.key_span) || holds(entry.value.span) && in_scalar(&entry.value, at)),
+            Value::Seq(items) => items.iter().any(|item| holds(item.span) && in_scalar(item, at)),
+            _ => holds(node.span),
+        }
+    }
+    let raw = text.get(node.span.range()).unwrap_or_default();
+    raw.match_indices('#').any(|(at, _)| !in_scalar(node, node.span.start + at as u32))
 }
 
 /// A new value in the place of an old one.
@@ -368,5 +388,14 @@ mod tests {
         let new = apply(text, Some(1), &[Edit::Set(path("b"), json!(3))]).unwrap();
         assert_eq!(new, text.replace("b: 2", "b: 3"));
         assert_eq!(apply("a: 1\nb:\n  c: 1\nd: 1\n", Some(0), &[Edit::Remove(path("b"))]).unwrap(), "a: 1\nd: 1\n");
+    }
+
+    #[test]
+    fn no_comment_goes_with_what_is_replaced() {
+        let path = FieldPath(vec![Segment::Key("probe".into())]);
+        let edit = |text: &str| apply(text, Some(0), &[Edit::Set(path.clone(), json!({"httpGet": {"port": 80}}))]);
+        assert!(edit("probe:\n  tcpSocket: # because of #12\n    port: 80\n").is_err());
+        assert!(edit("probe: {port: 80, # here\n  a: 1}\n").is_err());
+        assert!(edit("probe:\n  tcpSocket:\n    port: \"a #b\"  # kept\n").unwrap().contains("# kept"));
     }
 }

@@ -92,3 +92,68 @@ fn replace(path: &Path, text: &str) -> Result<(), Error> {
     file.persist(&path).map_err(|e| fail(&e))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bedplate_guarantees::Neighbours;
+    use bedplate_model::Profile;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::files::Kind;
+
+    /// Manifests with something to fix in each.
+    const TEXTS: &[&str] = &[
+        include_str!("../../../../examples/platform/training/sweep.yaml"),
+        include_str!("../../../../examples/platform/training/finetune.yaml"),
+        include_str!("../../../../examples/platform/serving/chat.yaml"),
+        include_str!("../../../../examples/kinds/jobset.yaml"),
+        include_str!("../../../../examples/kinds/tfjob.yaml"),
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        /// Whatever is missing from a manifest: the fixed one parses, has fewer findings, none that could
+        /// have been fixed, and every comment and line end of before.
+        #[test]
+        fn fix_then_check_is_clean(
+            which in 0..TEXTS.len(),
+            gone in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+            windows in any::<bool>(),
+            unsafe_too in any::<bool>(),
+        ) {
+            let mut lines: Vec<String> = TEXTS[which].lines().map(str::to_owned).collect();
+            for index in gone {
+                lines.remove(index.index(lines.len()));
+            }
+            let plain = |line: &&mut String| !line.contains('#') && !line.trim().is_empty() && !line.ends_with(['|', '>']);
+            for (i, line) in lines.iter_mut().filter(plain).enumerate() {
+                line.push_str(&format!(" # kept-{i}."));
+            }
+            let end = if windows { "\r\n" } else { "\n" };
+            let text: String = lines.iter().map(|line| format!("{line}{end}")).collect();
+
+            let (profile, neighbours) = (Profile::default(), Neighbours::default());
+            let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-01-01" };
+            let file = Input { path: "a.yaml".into(), kind: Kind::Yaml };
+            let look = |text: &str| check(Source { text, kind: file.kind.into(), build: &Folder(None) }, run);
+            let before = look(&text);
+            let (after, count) = fixed(&file, &text, run, unsafe_too);
+            if count == 0 {
+                prop_assert_eq!(&after, &text);
+            } else {
+                let now = look(&after);
+                prop_assert!(now.findings.len() + count <= before.findings.len());
+                let broken = |checked: &Checked| checked.findings.iter().filter(|l| l.finding.rule == SYNTAX).count();
+                prop_assert_eq!(broken(&now), broken(&before));
+            }
+            for comment in text.split('#').skip(1).filter_map(|rest| rest.split_once('.').map(|(comment, _)| comment)) {
+                prop_assert!(after.contains(comment), "lost `{}`:\n{}", comment, after);
+            }
+            prop_assert!(!windows || !after.replace("\r\n", "").contains('\n'), "line ends are mixed:\n{}", after);
+            let (again, more) = fixed(&file, &after, run, unsafe_too);
+            prop_assert_eq!((again, more), (after, 0));
+        }
+    }
+}
