@@ -246,9 +246,7 @@ fn every_example_of_a_kind_is_seen_and_none_is_a_guess() {
                 if let Some(workload) = Workload::new(&object) {
                     assert!(!workload.guessed(), "{}", path.display());
                     kinds.insert(format!("{}/{}", object.group(), object.kind));
-                    // A template in a string is not read yet.
-                    let in_a_string = object.api_version == "kubeflow.org/v1alpha3";
-                    assert!(in_a_string || !workload.pod_sets.is_empty(), "{}", path.display());
+                    assert!(!workload.pod_sets.is_empty(), "{}", path.display());
                 }
             }
         }

@@ -28,8 +28,10 @@ const HELM: &[&str] = &[
 
 /// Words that begin an action of any Go template. Argo and Katib have `{{` in plain strings
 /// too, but with a name of theirs behind it (`{{inputs.parameters.x}}`, `{{item}}`).
-const ACTIONS: &[&str] =
-    &["if ", "else", "end", "range ", "with ", "block ", "default ", "quote ", "printf ", "/*", "$", "(", ". ", ".}"];
+const ACTIONS: &[&str] = &[
+    "if ", "else", "end", "range ", "with ", "block ", "default ", "quote ", "printf ", "/*", "$", "(", ". ", ".}",
+    "\"", "`",
+];
 
 /// Whether a text is a template that another program has to render first. Actions that stand
 /// inside a string of valid YAML (Katib's old trial templates) are data.
@@ -60,6 +62,7 @@ mod tests {
     fn helm_is_told_from_argo_and_from_templates_in_strings() {
         assert!(unrendered("a: {{ .Values.x }}\n").is_some());
         assert!(unrendered("{{- if $x }}\na: 1\n{{- end }}\n").is_some());
+        assert!(unrendered("a: \"{{ \"{{\" }} x {{ \"}}\" }}\"\n").is_some());
         assert!(unrendered("a: \"{{inputs.parameters.x}} {{item}} {{=1+1}}\"\n# {{ .Values.x }}\n").is_none());
         assert!(unrendered("raw: |\n  {{- with .HyperParameters}}\n  x\n  {{- end}}\n").is_none());
     }

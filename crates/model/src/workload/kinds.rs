@@ -303,6 +303,23 @@ const ARGO_TTL: &[&str] = &[
     "spec.ttlStrategy.secondsAfterFailure",
 ];
 
+const LLM: &[Pods] = &[
+    shaped(Role::Named("decode"), "spec.template", Shape::PodSpec, REPLICAS),
+    shaped(
+        Role::Named("decode worker"),
+        "spec.worker",
+        Shape::PodSpec,
+        &[Field("spec.replicas", 1), LessOne("spec.parallelism.pipeline", 1)],
+    ),
+    shaped(Role::Named("prefill"), "spec.prefill.template", Shape::PodSpec, &[Field("spec.prefill.replicas", 1)]),
+    shaped(
+        Role::Named("prefill worker"),
+        "spec.prefill.worker",
+        Shape::PodSpec,
+        &[Field("spec.prefill.replicas", 1), LessOne("spec.prefill.parallelism.pipeline", 1)],
+    ),
+];
+
 /// AppWrapper before v1beta2: whole objects, each in so many copies.
 const GENERIC_ITEMS: &[Embed] = &[Embed {
     path: "spec.resources.GenericItems[].generictemplate",
@@ -324,16 +341,12 @@ pub const TABLE: &[Kind] = &[
     kind("apps.kruise.io", "CloneSet", TEMPLATE),
     kind("apps.kruise.io", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
     kind("apps.kruise.io", "StatefulSet", TEMPLATE),
-    kind("argoproj.io", "ClusterWorkflowTemplate", ARGO)
-        .purpose(Purpose::Training)
-        .strings(ARGO_PATCHES)
-        .computed(Computed::Argo),
+    kind("argoproj.io", "ClusterWorkflowTemplate", ARGO).strings(ARGO_PATCHES).computed(Computed::Argo),
     kind(
         "argoproj.io",
         "CronWorkflow",
         &[shaped(Role::Of("name"), "spec.workflowSpec.templates[]", Shape::ArgoTemplate, &[One])],
     )
-    .purpose(Purpose::Training)
     .strings(&["spec.workflowSpec.podSpecPatch", "spec.workflowSpec.templates[].podSpecPatch"])
     .overlap("spec.concurrencyPolicy")
     .finishes(&[
@@ -342,15 +355,8 @@ pub const TABLE: &[Kind] = &[
         "spec.successfulJobsHistoryLimit",
     ])
     .computed(Computed::Argo),
-    kind("argoproj.io", "Workflow", ARGO)
-        .purpose(Purpose::Training)
-        .strings(ARGO_PATCHES)
-        .finishes(ARGO_TTL)
-        .computed(Computed::Argo),
-    kind("argoproj.io", "WorkflowTemplate", ARGO)
-        .purpose(Purpose::Training)
-        .strings(ARGO_PATCHES)
-        .computed(Computed::Argo),
+    kind("argoproj.io", "Workflow", ARGO).strings(ARGO_PATCHES).finishes(ARGO_TTL).computed(Computed::Argo),
+    kind("argoproj.io", "WorkflowTemplate", ARGO).strings(ARGO_PATCHES).computed(Computed::Argo),
     kind(
         "batch",
         "CronJob",
@@ -480,32 +486,9 @@ pub const TABLE: &[Kind] = &[
         ],
     )
     .purpose(Purpose::Serving),
-    kind(
-        "serving.kserve.io",
-        "LLMInferenceService",
-        &[
-            shaped(Role::Named("decode"), "spec.template", Shape::PodSpec, REPLICAS),
-            shaped(
-                Role::Named("decode worker"),
-                "spec.worker",
-                Shape::PodSpec,
-                &[Field("spec.replicas", 1), LessOne("spec.parallelism.pipeline", 1)],
-            ),
-            shaped(
-                Role::Named("prefill"),
-                "spec.prefill.template",
-                Shape::PodSpec,
-                &[Field("spec.prefill.replicas", 1)],
-            ),
-            shaped(
-                Role::Named("prefill worker"),
-                "spec.prefill.worker",
-                Shape::PodSpec,
-                &[Field("spec.prefill.replicas", 1), LessOne("spec.prefill.parallelism.pipeline", 1)],
-            ),
-        ],
-    )
-    .purpose(Purpose::Serving),
+    kind("serving.kserve.io", "LLMInferenceService", LLM).purpose(Purpose::Serving),
+    // Presets, merged into the services that name them.
+    kind("serving.kserve.io", "LLMInferenceServiceConfig", LLM).purpose(Purpose::Serving),
     kind("serving.kserve.io", "ServingRuntime", &[shaped(Role::Named("runtime"), "spec", Shape::PodSpec, &[One])])
         .purpose(Purpose::Serving),
     kind("serving.knative.dev", "Service", ONE_TEMPLATE).purpose(Purpose::Serving),

@@ -161,7 +161,9 @@ pub(super) fn decide(object: &Object<'_>, row: Option<&Kind>, pods: &[PodSet<'_>
         return (Purpose::Notebook, format!("image name has `{word}`").into());
     }
     let accelerators = pods.iter().any(|set| set.accelerators_each() > 0);
-    let finishes = row.is_some_and(|row| row.finishes || row.overlap.is_some()) || matches!(object.kind, "Pod");
+    // Argo runs anything: builds and reports as well as training.
+    let finishes = row.is_some_and(|row| row.finishes || row.overlap.is_some() || row.computed.is_some())
+        || matches!(object.kind, "Pod");
     if finishes {
         if accelerators {
             return (Purpose::Training, "runs to an end and asks for accelerators".into());

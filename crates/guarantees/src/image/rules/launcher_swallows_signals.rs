@@ -1,5 +1,6 @@
 use bedplate_model::document::dockerfile::{Command, Dockerfile, What};
 use bedplate_model::finding::Place;
+use bedplate_model::workload::kinds::Shape;
 use bedplate_model::{Confidence, Finding, Purpose, Settings, Workload};
 
 use super::{start, words};
@@ -66,6 +67,8 @@ struct Line<'a> {
     group: bool,
     /// Whether the environment makes dumb-init tell its child only.
     single: bool,
+    /// Whether something that passes signals on is in front, outside the command line: Argo's executor.
+    executor: bool,
     /// Whether a shell in front has a finding elsewhere.
     shell_known: bool,
 }
@@ -95,6 +98,7 @@ fn workload(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
                     item.key("name").str() == Some("DUMB_INIT_SETSID")
                         && item.key("value").scalar().as_deref() == Some("0")
                 }),
+                executor: pods.shape == Shape::ArgoTemplate,
                 shell_known: false,
             };
             judge(&line, cx.settings, out);
@@ -115,6 +119,7 @@ fn dockerfile(file: &Dockerfile, _: &dyn BuildContext, cx: &Context<'_>, out: &m
         grace: None,
         group: group.is_some(),
         single: false,
+        executor: false,
         shell_known: shell_form(file.entrypoint()) || shell_form(file.cmd()),
     };
     judge(&line, cx.settings, out);
@@ -199,6 +204,9 @@ fn init(line: &Line<'_>, settings: &Settings, out: &mut Findings) {
 fn shell(line: &Line<'_>, script: &str, settings: &Settings) -> Finding {
     let what = match pid1(&line.words, settings) {
         // As PID 1 a shell ignores SIGTERM; as a child it dies of it, and the init goes with it.
+        _ if line.executor => {
+            "a shell between Argo's executor and program dies on SIGTERM and takes the program with it"
+        }
         Pid1::Init(_) => "a shell between init and program dies on SIGTERM and takes the program with it",
         _ => "a shell is in front of the program and keeps SIGTERM to itself",
     };
@@ -247,6 +255,16 @@ mod tests {
         assert_eq!(train("command: [bash, -c, 'cd /app && exec python a.py']").len(), 0);
         assert_eq!(train("command: [bash, -c, \"trap 'kill $!' TERM; python a.py & wait\"]").len(), 0);
         assert_eq!(train("args: [--model, 'a; b']").len(), 0);
+    }
+
+    /// Argo's executor is PID 1 and tells the whole process group; then it ends with its child, the shell.
+    #[test]
+    fn a_shell_of_a_workflow_is_no_pid_1() {
+        let text = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec:\n  entrypoint: a\n  templates:\n  - name: a\n    container: {image: x, command: [sh, -c, 'cd /app; python a.py'], resources: {limits: {nvidia.com/gpu: 1}}}\n";
+        let expected = "a shell between Argo's executor and program dies on SIGTERM and takes the program with it";
+        assert_eq!(testing::messages(&RULE, text), [expected]);
+        // A workflow that builds an image has no training to save.
+        assert_eq!(testing::messages(&RULE, &text.replace("nvidia.com/gpu", "cpu")).len(), 0);
     }
 
     #[test]
