@@ -85,10 +85,10 @@ pub(crate) struct Inputs {
 /// file is taken whatever its name.
 pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
     let mut found = Inputs::default();
-    let mut files = BTreeSet::new();
+    let mut files = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            files.insert(Input { path: path.clone(), kind: Kind::Yaml });
+            files.push(Input { path: path.clone(), kind: Kind::Yaml });
             continue;
         }
         match std::fs::metadata(path) {
@@ -99,7 +99,7 @@ pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
                     match entry {
                         Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_file()) => {
                             if let Some(kind) = kind_of(entry.path()) {
-                                files.insert(Input { path: entry.into_path(), kind });
+                                files.push(Input { path: entry.into_path(), kind });
                             }
                         }
                         Ok(_) => {}
@@ -108,22 +108,26 @@ pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
                 }
             }
             Ok(_) => {
-                files.insert(Input { path: path.clone(), kind: kind_of(path).unwrap_or(Kind::Yaml) });
+                files.push(Input { path: path.clone(), kind: kind_of(path).unwrap_or(Kind::Yaml) });
             }
         }
     }
+    // The same file may be named twice.
+    files.sort_unstable();
+    files.dedup();
     let patches = kustomize(&files, &mut found.kustomizations);
-    found.files = files
-        .into_iter()
-        .filter(|file| !found.kustomizations.contains(&file.path) && !patches.contains(&file.path))
-        .filter(|file| file.path.file_name().is_none_or(|name| name != crate::profile::NAME))
-        .collect();
+    files.retain(|file| {
+        !found.kustomizations.contains(&file.path)
+            && !patches.contains(&file.path)
+            && file.path.file_name().is_none_or(|name| name != crate::profile::NAME)
+    });
+    found.files = files;
     found
 }
 
 /// Kustomizations are instructions, and their patches pieces of objects: neither can be judged.
 /// Their resources are whole objects and are.
-fn kustomize(files: &BTreeSet<Input>, kustomizations: &mut Vec<PathBuf>) -> BTreeSet<PathBuf> {
+fn kustomize(files: &[Input], kustomizations: &mut Vec<PathBuf>) -> BTreeSet<PathBuf> {
     let mut patches = BTreeSet::new();
     for file in files {
         let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
