@@ -278,3 +278,11 @@ fn a_script_is_found_where_the_build_starts_above_its_dockerfile() {
     assert_eq!(found(&Folder::new(files)), 0);
     assert_eq!(found(&Folder::new(&[files, &[(".git/HEAD", b"")]].concat())), 1);
 }
+
+#[test]
+fn a_path_that_is_not_there_is_told_without_an_excerpt() {
+    let output = Folder::new(&[]).run(&["check", "gone"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("error[unreadable]: No such file or directory (os error 2)\n--> gone\n\n"), "{text}");
+    assert_eq!(output.status.code(), Some(2));
+}

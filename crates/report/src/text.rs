@@ -57,6 +57,10 @@ impl Text {
 /// text. Another place that is among the lines of the finding is marked there.
 fn places<'a>(mut group: Group<'a>, path: &'a str, text: &excerpt::Text<'a>, located: &'a Located) -> Group<'a> {
     let excerpt = text.excerpt(located.span);
+    // A file that could not be read has nothing to show.
+    if excerpt.text.is_empty() && located.span == Span::new(0, 0) {
+        return group.element(Origin::path(path));
+    }
     let mut rest = Vec::new();
     let mut marks = vec![AnnotationKind::Primary.span(excerpt.mark.clone()).label(located.finding.label.as_deref())];
     for (span, label) in &located.related {
