@@ -6,6 +6,7 @@
 //!                                    Document (tree + span) ─▶ Object ─▶ Workload
 //! ```
 
+mod block;
 pub mod dockerfile;
 mod kind;
 mod lines;
@@ -16,7 +17,7 @@ pub mod yaml;
 pub use kind::{FileKind, file_kind};
 pub use lines::{LineIndex, Position};
 pub use template::{Unrendered, unrendered};
-pub use yaml::{Document, Parsed, parse};
+pub use yaml::{Document, Parsed, parse, parse_slowly};
 
 use crate::value::Span;
 

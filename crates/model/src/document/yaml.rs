@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, StructureStyle};
 
-use super::{Limits, SyntaxError};
+use super::{Limits, SyntaxError, block};
 use crate::value::{Entry, Node, Span, Style, Value};
 use crate::workload::strings;
 
@@ -23,7 +23,7 @@ pub struct Document {
 }
 
 /// A file's documents, and what could not be read of it.
-#[derive(Debug, Default)]
+#[derive(PartialEq, Debug, Default)]
 pub struct Parsed {
     /// The documents that could be read, in order. Empty ones are left out.
     pub documents: Vec<Document>,
@@ -35,6 +35,19 @@ pub struct Parsed {
 /// not be read is in [`Parsed::errors`].
 #[must_use]
 pub fn parse(text: &str, limits: &Limits) -> Parsed {
+    read(text, limits, |range| match block::parse(text, range.clone(), limits) {
+        Some(roots) => Ok(roots),
+        None => Builder::new(text, range, limits).run(),
+    })
+}
+
+/// What [`parse`] gives, without its fast path: for the tests and the fuzzing that compare the two.
+#[must_use]
+pub fn parse_slowly(text: &str, limits: &Limits) -> Parsed {
+    read(text, limits, |range| Builder::new(text, range, limits).run())
+}
+
+fn read(text: &str, limits: &Limits, document: impl Fn(Range<usize>) -> Result<Vec<Node>, SyntaxError>) -> Parsed {
     let mut parsed = Parsed::default();
     if text.len() > limits.bytes {
         parsed.errors.push(SyntaxError {
@@ -46,7 +59,7 @@ pub fn parse(text: &str, limits: &Limits) -> Parsed {
     }
     for range in cut(text) {
         let span = Span::new(range.start, range.end);
-        match Builder::new(text, range, limits).run() {
+        match document(range) {
             Ok(roots) => parsed.documents.extend(roots.into_iter().map(|mut root| {
                 strings::unfold(&mut root, text);
                 Document { root, span }
@@ -63,7 +76,7 @@ fn mib(bytes: usize) -> String {
 
 /// The ranges of the documents. A `---` line at column 0 can only be a document marker: no
 /// YAML scalar may contain one.
-fn cut(text: &str) -> Vec<Range<usize>> {
+pub(super) fn cut(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut start = if text.starts_with('\u{feff}') { 3 } else { 0 };
     let mut ranges = Vec::new();
@@ -296,7 +309,7 @@ fn count(node: &Node) -> usize {
     }
 }
 
-fn key_text(node: Node) -> Option<Box<str>> {
+pub(super) fn key_text(node: Node) -> Option<Box<str>> {
     match node.value {
         Value::String(text) => Some(text),
         Value::Bool(b) => Some(b.to_string().into()),
@@ -344,7 +357,7 @@ fn merge_keys(entries: &mut Vec<Entry>) -> Result<(), SyntaxError> {
 
 /// The API server refuses duplicate keys under strict validation and keeps the last otherwise;
 /// both surprise.
-fn duplicates(entries: &[Entry]) -> Result<(), SyntaxError> {
+pub(super) fn duplicates(entries: &[Entry]) -> Result<(), SyntaxError> {
     let twice = if entries.len() <= 16 {
         entries.iter().enumerate().find(|(i, entry)| entries[..*i].iter().any(|e| e.key == entry.key)).map(|(_, e)| e)
     } else {
@@ -376,7 +389,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&str>) -> (Value, 
 }
 
 /// The value of a plain scalar that is not a string.
-fn plain(text: &str) -> Option<Value> {
+pub(super) fn plain(text: &str) -> Option<Value> {
     match text.as_bytes().first() {
         None => return Some(Value::Null),
         Some(b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'y' | b'Y' | b'o' | b'O') => {
