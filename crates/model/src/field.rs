@@ -12,10 +12,17 @@ enum Step<'a> {
 }
 
 /// A place in an object. The place need not exist: rules speak of missing fields too.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Field<'a> {
     node: Option<&'a Node>,
     steps: SmallVec<[Step<'a>; 10]>,
+}
+
+// Copies its steps as bytes, which the derived one does not: rules make many fields.
+impl Clone for Field<'_> {
+    fn clone(&self) -> Self {
+        Self { node: self.node, steps: SmallVec::from_slice(&self.steps) }
+    }
 }
 
 impl<'a> Field<'a> {

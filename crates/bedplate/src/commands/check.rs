@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bedplate_guarantees::check::{Run, Source, check, survey};
 use bedplate_guarantees::{Checked, Located, Neighbours};
@@ -52,6 +54,35 @@ pub(crate) struct Args {
 /// Files that are checked before their output is written: bounds memory, keeps all cores busy.
 const BATCH: usize = 512;
 
+/// Bytes of text that are kept from the first pass for the second: it saves most runs half of their reading, and
+/// bounds what the largest cost.
+const KEPT: usize = 32 << 20;
+
+/// The texts of the first pass, each given out once.
+struct Kept {
+    texts: Vec<Mutex<Option<String>>>,
+    room: AtomicUsize,
+}
+
+impl Kept {
+    fn new(files: usize) -> Self {
+        Self { texts: (0..files).map(|_| Mutex::default()).collect(), room: AtomicUsize::new(KEPT) }
+    }
+
+    fn keep(&self, index: usize, text: String) {
+        let taken = self.room.try_update(Relaxed, Relaxed, |room| room.checked_sub(text.len()));
+        if let (Ok(_), Some(Ok(mut slot))) = (taken, self.texts.get(index).map(Mutex::lock)) {
+            *slot = Some(text);
+        }
+    }
+
+    fn take(&self, index: usize) -> Option<String> {
+        let text = self.texts.get(index)?.lock().ok()?.take()?;
+        self.room.fetch_add(text.len(), Relaxed);
+        Some(text)
+    }
+}
+
 /// What the check of one file leaves: its part of the report.
 struct Done {
     text: String,
@@ -76,15 +107,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     };
 
     let bar = progress(inputs.files.len(), args.quiet);
+    // What --fix writes has to be read again.
+    let kept = Kept::new(if args.fix { 0 } else { inputs.files.len() });
     let neighbours = inputs
         .files
         .par_iter()
-        .filter(|file| file.kind == Kind::Yaml)
-        .fold(Neighbours::default, |mut known, file| {
-            if let Ok(text) = read(file)
-                && Neighbours::may_learn_from(&text)
-            {
-                survey(&text, &mut known);
+        .enumerate()
+        .filter(|(_, file)| file.kind == Kind::Yaml)
+        .fold(Neighbours::default, |mut known, (index, file)| {
+            if let Ok(text) = read(file) {
+                if Neighbours::may_learn_from(&text) {
+                    survey(&text, &mut known);
+                }
+                kept.keep(index, text);
             }
             known
         })
@@ -137,10 +172,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         emit(&mut out, Done { text: String::new(), summary: skipped, note: Some(note), read: true }, &mut summary)?;
     }
     let mut any_read = inputs.files.is_empty() && inputs.errors.is_empty();
-    for batch in inputs.files.chunks(BATCH) {
+    for (number, batch) in inputs.files.chunks(BATCH).enumerate() {
         let results: Vec<Done> = batch
             .par_iter()
-            .map(|file| match read(file) {
+            .enumerate()
+            .map(|(index, file)| match kept.take(number * BATCH + index).map_or_else(|| read(file), Ok) {
                 Err(error) => unreadable(&*report, &error),
                 Ok(text) => one(&*report, file, &text, run),
             })

@@ -1,5 +1,5 @@
 //! The YAML of every day, fast: block mappings and sequences, scalars and flow collections on one line, literal
-//! blocks, ASCII. It gives exactly the tree that the YAML library gives, or nothing: whatever is unusual, and
+//! blocks. It gives exactly the tree that the YAML library gives, or nothing: whatever is unusual, and
 //! whatever could be wrong, is left to the library, so that there is one judge of what is valid and one wording of
 //! each error. `fuzz/fuzz_targets/documents.rs` and the tests below hold the two against each other.
 //!
@@ -20,8 +20,9 @@ const KEY: usize = 512;
 /// The root of the document at `range`, or no root where it is empty; `None` where the library has to read it.
 pub(super) fn parse(text: &str, range: Range<usize>, limits: &Limits) -> Option<Vec<Node>> {
     let bytes = text.as_bytes().get(..range.end)?;
-    // Tabs, carriage returns, control characters and everything beyond ASCII have rules of their own.
-    if !bytes[range.start..].iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+    // Tabs, carriage returns and control characters have rules of their own.
+    let usual = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n');
+    if !bytes[range.start..].iter().all(usual) && !text[range.clone()].chars().all(is_usual) {
         return None;
     }
     let mut reader = Reader { text, bytes, at: range.start, nodes: 0, limits };
@@ -30,10 +31,7 @@ pub(super) fn parse(text: &str, range: Range<usize>, limits: &Limits) -> Option<
         reader.end_of_line()?;
     }
     let Some(first) = reader.next_line()? else { return Some(Vec::new()) };
-    if first != 0 {
-        return None;
-    }
-    let root = reader.block(0, DEPTH)?;
+    let root = reader.block(first, DEPTH)?;
     // Something at a column where nothing can go on.
     reader.next_line()?.is_none().then(|| vec![root])
 }
@@ -434,6 +432,12 @@ impl Reader<'_> {
     }
 }
 
+/// Printable (YAML 1.2.2, `c-printable`), and no line end nor blank to anyone.
+const fn is_usual(c: char) -> bool {
+    matches!(c, ' '..='~' | '\n' | '\u{a1}'..='\u{1fff}' | '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}'
+        | '\u{2070}'..='\u{2fff}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdff}' | '\u{1f000}'..='\u{1faff}')
+}
+
 /// The bytes of a key without quotes: names, labels, resource names.
 const fn is_key(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'/' | b'-')
@@ -441,7 +445,9 @@ const fn is_key(byte: u8) -> bool {
 
 /// What has a meaning of its own at the beginning of a value (YAML 1.2.2, `c-indicator`) is not read here.
 const fn may_begin_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'~' | b'$' | b'+' | b'(' | b'<' | b'=' | b'^')
+    byte >= 0x80
+        || byte.is_ascii_alphanumeric()
+        || matches!(byte, b'/' | b'.' | b'_' | b'~' | b'$' | b'+' | b'(' | b'<' | b'=' | b'^')
 }
 
 #[cfg(test)]

@@ -90,12 +90,13 @@ impl<'a> Container<'a> {
     pub fn accelerators(&self) -> Total {
         let mut total = Total::new();
         for part in ["requests", "limits"] {
-            for (name, amount) in self.resources.key(part).entries() {
-                if accelerator::find(name).is_some_and(|row| row.counts)
-                    && let Some(count) = amount.value().and_then(quantity::count)
+            let Some(Value::Map(entries)) = self.resources.key(part).value() else { continue };
+            for entry in entries {
+                if accelerator::find(&entry.key).is_some_and(|row| row.counts)
+                    && let Some(count) = quantity::count(&entry.value.value)
                 {
-                    let entry = total.entry(name.to_owned()).or_default();
-                    *entry = (*entry).max(count);
+                    let known = total.entry(entry.key.to_string()).or_default();
+                    *known = (*known).max(count);
                 }
             }
         }
