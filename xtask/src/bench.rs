@@ -11,8 +11,8 @@ use std::process::{Command as Program, ExitCode};
 use std::time::Duration;
 
 use self::measure::{Run, measure};
-use crate::run::{self, Result};
-use crate::tools;
+use bedplate_devcluster::run::{self, Result};
+use bedplate_devcluster::tools;
 
 /// What to measure.
 #[derive(clap::Subcommand)]

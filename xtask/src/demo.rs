@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::run::{bedplate, root};
+use bedplate_devcluster::run::{bedplate, root};
 
 pub(crate) fn run() -> Result<ExitCode, String> {
     println!("building bedplate …");

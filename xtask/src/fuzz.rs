@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use crate::{
+use bedplate_devcluster::{
     run::{self, Result},
     tools,
 };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::run::{bedplate, root};
+use bedplate_devcluster::run::{bedplate, root};
 
 /// Arguments of `bedplate`, and the file that its output becomes.
 const OUTPUTS: &[(&[&str], &str)] = &[

@@ -2,15 +2,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod cluster;
 mod demo;
 mod fuzz;
 mod generate;
-mod run;
 mod test;
-mod tools;
 
 use std::process::ExitCode;
 
+use bedplate_devcluster::tools;
 use clap::{Parser, Subcommand};
 
 /// The project's own commands.
@@ -32,6 +32,9 @@ enum Command {
     /// Measure ours beside its peers, in one run
     #[command(subcommand)]
     Bench(bench::Command),
+    /// A real Kubernetes on this machine: up, down, status
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Build a pinned tool once, outside target/, and print the path of its program
     Tools(tools::Options),
     /// Make documents, schemas and completions anew from the program
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(command) => bench::run(&command),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Tools(options) => tools::run(&options),
         Command::Generate { check } => generate::run(check),
     };

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
 
 use crate::fuzz;
-use crate::run::cargo;
+use bedplate_devcluster::run::cargo;
 
 /// What to leave out.
 #[derive(clap::Args)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::run::{self, Result};
+use bedplate_devcluster::run::{self, Result};
 
 /// Files in one folder of the corpus.
 const FOLDER: usize = 100;

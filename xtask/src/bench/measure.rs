@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use wait4::Wait4 as _;
 
-use crate::run::Result;
+use bedplate_devcluster::run::Result;
 
 /// No run may take longer; it is killed then.
 const LIMIT: Duration = Duration::from_secs(600);

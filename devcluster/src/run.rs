@@ -4,34 +4,37 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What went wrong, as a sentence.
-pub(crate) type Result<T> = std::result::Result<T, String>;
+pub type Result<T> = std::result::Result<T, String>;
 
 /// The root of the project.
-pub(crate) fn root() -> PathBuf {
+#[must_use]
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Cargo, in the root of the project.
-pub(crate) fn cargo(args: &[&str]) -> Command {
+#[must_use]
+pub fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
     command
 }
 
 /// Runs a command to its end.
-pub(crate) fn succeed(command: &mut Command) -> Result<()> {
+pub fn succeed(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.status().map_err(|error| format!("{shown}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{shown} ended with {status}")) }
 }
 
 /// The folder that cargo builds into.
-pub(crate) fn target() -> PathBuf {
+#[must_use]
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// Builds `bedplate` and gives its path.
-pub(crate) fn bedplate(release: bool) -> Result<PathBuf> {
+pub fn bedplate(release: bool) -> Result<PathBuf> {
     let mut build = cargo(&["build", "--quiet", "--package", "bedplate"]);
     if release {
         build.arg("--release");
@@ -41,7 +44,7 @@ pub(crate) fn bedplate(release: bool) -> Result<PathBuf> {
 }
 
 /// Runs a command, and gives its standard output. An exit code in `accepted` counts as success.
-pub(crate) fn output(command: &mut Command, accepted: &[i32]) -> Result<String> {
+pub fn output(command: &mut Command, accepted: &[i32]) -> Result<String> {
     let shown = format!("{command:?}");
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{shown}: {error}"))?;
     if output.status.code().is_some_and(|code| accepted.contains(&code)) {
@@ -51,13 +54,13 @@ pub(crate) fn output(command: &mut Command, accepted: &[i32]) -> Result<String> 
 }
 
 /// For `map_err` after something done to a path; `what` is a verb.
-pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> String {
+pub fn file(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> String {
     let path = path.display().to_string();
     move |error| format!("cannot {what} {path}: {error}")
 }
 
 /// Every file below `folder`, as paths relative to it, sorted; none when there is no such folder.
-pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut waiting = vec![folder.to_owned()];
     while let Some(next) = waiting.pop() {

@@ -14,11 +14,11 @@ use std::{
 use crate::run::{self, Result};
 
 /// One pinned tool.
-pub(crate) struct Tool {
+pub struct Tool {
     /// What `cargo xtask tools` calls it; also the name of the program.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Version without a leading `v`.
-    pub(crate) version: &'static str,
+    pub version: &'static str,
     /// How long the build took with empty caches, in seconds, on 2 cores: so that nobody takes it for a hang.
     seconds: u32,
     source: Source,
@@ -30,6 +30,14 @@ enum Source {
     /// A Go program. `replace` repeats the `replace` lines of the module's go.mod, which Go ignores in a
     /// dependency. `stamp` is a string variable that the program's `version` prints.
     Go { module: &'static str, package: &'static str, replace: &'static [&'static str], stamp: Option<&'static str> },
+    /// Go programs of a module of ours, whose go.mod and go.sum pin all that they are made of: `devcluster/FOLDER`.
+    /// `programs`: pairs of a package and the program made of it; `links`: further names of the first program.
+    Module {
+        folder: &'static str,
+        programs: &'static [(&'static str, &'static str)],
+        links: &'static [&'static str],
+        stamp: &'static str,
+    },
     /// A Python package with a console script of the tool's name.
     PyPi,
 }
@@ -39,6 +47,18 @@ enum Source {
 const TOOLS: &[Tool] = &[
     Tool { name: "cargo-deny", version: "0.20.2", seconds: 130, source: Source::Cargo },
     Tool { name: "cargo-fuzz", version: "0.13.2", seconds: 30, source: Source::Cargo },
+    // One program that is what it is called as; the others are links to it.
+    Tool { name: "kubernetes", version: "1.37.2", seconds: 540, source: Source::Module {
+        folder: "kubernetes", programs: &[(".", "kubernetes")],
+        links: &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"],
+        stamp: "-X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37",
+    } },
+    Tool { name: "etcd", version: "3.7.3", seconds: 30, source: Source::Module {
+        folder: "etcd", programs: &[("go.etcd.io/etcd/server/v3", "etcd")], links: &[], stamp: "",
+    } },
+    Tool { name: "kwok", version: "0.8.0", seconds: 70, source: Source::Module {
+        folder: "kwok", programs: &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")], links: &[], stamp: "",
+    } },
     Tool { name: "kube-score", version: "1.20.0", seconds: 60, source: Source::Go {
         module: "github.com/zegl/kube-score", package: "cmd/kube-score", replace: &[], stamp: Some("main.version"),
     } },
@@ -59,12 +79,16 @@ const TOOLS: &[Tool] = &[
 
 /// Which tools to build.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Names of tools; none lists them all with their versions.
     names: Vec<String>,
 }
 
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+/// `cargo xtask tools`.
+///
+/// # Errors
+/// Where a name is unknown or a build fails.
+pub fn run(options: &Options) -> Result<ExitCode> {
     if options.names.is_empty() {
         for tool in TOOLS {
             let state = if tool.is_built()? { "built".to_owned() } else { format!("takes {}", tool.duration()) };
@@ -78,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The tool called `name`, from the table.
-pub(crate) fn get(name: &str) -> Result<&'static Tool> {
+pub fn get(name: &str) -> Result<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name).ok_or_else(|| {
         let known: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
         format!("no tool is called `{name}`; known: {}", known.join(", "))
@@ -87,7 +111,7 @@ pub(crate) fn get(name: &str) -> Result<&'static Tool> {
 
 impl Tool {
     /// The path of its program, built first if need be.
-    pub(crate) fn program(&self) -> Result<PathBuf> {
+    pub fn program(&self) -> Result<PathBuf> {
         let folder = self.folder()?;
         if !self.is_built()? {
             self.build_once(&folder)?;
@@ -139,6 +163,13 @@ impl Tool {
         match self.source {
             Source::Cargo => self.build_cargo(folder)?,
             Source::Go { module, package, replace, stamp } => self.build_go(folder, module, package, replace, stamp)?,
+            Source::Module { folder: module, programs, links, stamp } => {
+                self.build_module(folder, module, programs, stamp)?;
+                for link in links {
+                    let path = folder.join("bin").join(link);
+                    std::os::unix::fs::symlink(self.name, &path).map_err(run::file("link", &path))?;
+                }
+            }
             Source::PyPi => self.build_python(folder)?,
         }
         let marker = folder.join("complete");
@@ -186,6 +217,21 @@ impl Tool {
         fs::remove_dir_all(&build).map_err(run::file("remove", &build))
     }
 
+    /// `-mod=readonly` is Go's default: what is built is what go.sum says.
+    fn build_module(&self, folder: &Path, module: &str, programs: &[(&str, &str)], stamp: &str) -> Result<()> {
+        for (package, program) in programs {
+            let out = folder.join("bin").join(program);
+            run::succeed(
+                Command::new("go")
+                    .args(["build", "-trimpath", "-ldflags", &format!("-s -w {stamp}"), "-o"])
+                    .arg(out)
+                    .arg(package)
+                    .current_dir(run::root().join("devcluster").join(module)),
+            )?;
+        }
+        Ok(())
+    }
+
     fn build_python(&self, folder: &Path) -> Result<()> {
         run::succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         let pinned = format!("{}=={}", self.name, self.version);
@@ -210,6 +256,16 @@ mod tests {
     fn a_wrong_name_lists_the_right_ones() {
         let message = get("kubescore").err().expect("no such tool");
         assert!(message.contains("kube-score"), "{message}");
+    }
+
+    #[test]
+    fn the_modules_pin_the_versions_that_are_promised() {
+        for tool in TOOLS {
+            if let Source::Module { folder, .. } = tool.source {
+                let text = fs::read_to_string(run::root().join("devcluster").join(folder).join("go.mod")).unwrap();
+                assert!(text.contains(&format!(" v{}", tool.version)), "{} {}", tool.name, tool.version);
+            }
+        }
     }
 
     #[test]

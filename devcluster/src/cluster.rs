@@ -1,0 +1,480 @@
+//! Clusters on this machine: `up`, `down`, `status`.
+//!
+//! A cluster is a folder and a process that holds it. Every part is a child of the holder and is killed by the kernel
+//! when the holder ends, however it ends: `down`, Ctrl-C, a crash, `kill -9`.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificates::{Authority, signing_key, write};
+use crate::process::{Id, Part, tail};
+use crate::run::{self, Result};
+use crate::tools;
+
+/// How much of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// etcd, API server, controller manager: for admission, deletion, flow control.
+    Api,
+    /// The same with a scheduler and KWOK: thousands of nodes and pods that only seem to run.
+    Scale,
+}
+
+/// How long a cluster may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The address of every part. Nothing listens elsewhere.
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// What is known of a cluster that is up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its tier.
+    pub tier: Tier,
+    /// Everything of it: `kubeconfig`, `admission/` (policies from files), logs, certificates, data.
+    pub folder: PathBuf,
+    /// The API server.
+    pub server: String,
+    /// The process that holds it.
+    pub holder: Id,
+    /// The parts, by name.
+    pub parts: Vec<(String, Id)>,
+}
+
+impl Cluster {
+    /// The cluster called `name`, started if it is not up. Gives whether it was started.
+    ///
+    /// # Errors
+    /// Where a part does not start, with the end of its log; where the cluster is up with a lower tier.
+    pub fn up(name: &str, tier: Tier) -> Result<(Self, bool)> {
+        if let Some(cluster) = Self::find(name) {
+            if cluster.tier < tier {
+                return Err(format!(
+                    "cluster `{name}` is up with tier {}; take it down first: cargo xtask cluster down --name {name}",
+                    cluster.tier.name()
+                ));
+            }
+            return Ok((cluster, false));
+        }
+        build(tier)?;
+        let folder = folder(name);
+        clean(&folder)?;
+        let log_path = folder.join("holder.log");
+        let log = fs::File::create(&log_path).map_err(run::file("write", &log_path))?;
+        let me = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
+        let mut holder = Command::new("setsid")
+            .arg(me)
+            .args(["cluster", "hold", "--name", name, "--tier", tier.name()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("setsid (Debian package util-linux): {error}"))?;
+        let started = Instant::now();
+        loop {
+            if let Some(cluster) = Self::find(name) {
+                return Ok((cluster, true));
+            }
+            if matches!(holder.try_wait(), Ok(Some(_))) || started.elapsed() > PATIENCE {
+                let _ = holder.kill();
+                return Err(format!("cluster `{name}` did not start:\n{}", tail(&log_path, 40)));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// A cluster that lives as long as this process: for the tests of one binary.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub fn of_this_process(tier: Tier) -> Result<Self> {
+        build(tier)?;
+        sweep();
+        let folder = folder(&format!("test-{}", std::process::id()));
+        let (send, receive) = std::sync::mpsc::channel();
+        // The kernel kills a part when the thread that started it ends: this one never does.
+        std::thread::spawn(move || {
+            let started = clean(&folder).and_then(|()| Self::start(&folder, tier));
+            let alive = started.is_ok();
+            let (cluster, children) = match started {
+                Ok((cluster, children)) => (Ok(cluster), children),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            let _ = send.send(cluster);
+            while alive && !children.is_empty() {
+                std::thread::park();
+            }
+        });
+        receive.recv().map_err(|_| "the thread that starts the cluster ended".to_owned())?
+    }
+
+    /// Starts the cluster called `name` and stays until it or a part of it ends.
+    ///
+    /// # Errors
+    /// Where a part does not start, or ends.
+    pub fn hold(name: &str, tier: Tier) -> Result<()> {
+        let (_cluster, mut children) = Self::start(&folder(name), tier)?;
+        loop {
+            for (part, child) in &mut children {
+                if let Ok(Some(status)) = child.try_wait() {
+                    return Err(ended(part, status, &folder(name)));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// The cluster called `name`, where it is up.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        let text = fs::read(folder(name).join("cluster.json")).ok()?;
+        serde_json::from_slice::<Self>(&text).ok().filter(|cluster| cluster.holder.runs())
+    }
+
+    /// The names of the clusters of this checkout that are up.
+    #[must_use]
+    pub fn all() -> Vec<(String, Self)> {
+        let names = fs::read_dir(clusters()).into_iter().flatten().flatten();
+        let mut all: Vec<_> = names
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|name| Self::find(&name).map(|cluster| (name, cluster)))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Ends the cluster, and waits until every part is gone. Its folder stays until the next `up`, for its logs.
+    ///
+    /// # Errors
+    /// Where a part does not end.
+    pub fn down(&self) -> Result<()> {
+        self.holder.signal("TERM");
+        let started = Instant::now();
+        let mut waiting: Vec<_> = self.parts.iter().map(|(_, id)| *id).chain([self.holder]).collect();
+        loop {
+            waiting.retain(|id| id.runs());
+            if waiting.is_empty() {
+                break;
+            }
+            if started.elapsed() > Duration::from_secs(20) {
+                return Err(format!("processes {waiting:?} do not end"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let state = self.folder.join("cluster.json");
+        fs::remove_file(&state).map_err(run::file("remove", &state))
+    }
+
+    /// The file that clients need.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// Policies in this folder are enforced by the API server though they are in no API (KEP-5793).
+    #[must_use]
+    pub fn static_policies(&self) -> PathBuf {
+        self.folder.join("admission")
+    }
+
+    /// `kubectl` for this cluster.
+    ///
+    /// # Errors
+    /// Where it cannot be built.
+    pub fn kubectl(&self) -> Result<Command> {
+        kubectl(&self.kubeconfig())
+    }
+
+    fn start(folder: &Path, tier: Tier) -> Result<(Self, Vec<(String, Child)>)> {
+        let ports = free_ports::<3>()?;
+        let [etcd, peer, api] = ports;
+        let server = format!("https://{LOOPBACK}:{api}");
+        certificates(folder, &server)?;
+        let mut children: Vec<(String, Child)> = Vec::new();
+        let start = |part: Part, children: &mut Vec<(String, Child)>| -> Result<()> {
+            children.push((part.name.to_owned(), part.start(folder)?));
+            Ok(())
+        };
+        start(parts::etcd(folder, etcd, peer)?, &mut children)?;
+        start(parts::api_server(folder, etcd, api)?, &mut children)?;
+        ready(folder, &mut children)?;
+        start(parts::controller_manager(folder)?, &mut children)?;
+        if tier >= Tier::Scale {
+            start(parts::scheduler(folder)?, &mut children)?;
+            start(parts::kwok(folder)?, &mut children)?;
+        }
+        // The controller manager makes it; before it is there, no pod can be created.
+        until(folder, &mut children, &["get", "serviceaccount", "default", "--namespace", "default"])?;
+        let me = std::process::id();
+        let known = |pid, name: &str| Id::of(pid).ok_or_else(|| format!("{name} ended"));
+        let cluster = Self {
+            tier,
+            folder: folder.to_owned(),
+            server,
+            holder: known(me, "the holder")?,
+            parts: children
+                .iter()
+                .map(|(name, child)| known(child.id(), name).map(|id| (name.clone(), id)))
+                .collect::<Result<_>>()?,
+        };
+        let text = serde_json::to_string_pretty(&cluster).map_err(|error| error.to_string())?;
+        // Renamed into place: whoever sees it sees it whole.
+        let (draft, state) = (folder.join("cluster.json.new"), folder.join("cluster.json"));
+        write(&draft, &text)?;
+        fs::rename(&draft, &state).map_err(run::file("write", &state))?;
+        Ok((cluster, children))
+    }
+}
+
+impl Tier {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Scale => "scale",
+        }
+    }
+}
+
+/// `kubectl` with a kubeconfig.
+///
+/// # Errors
+/// Where it cannot be built.
+pub fn kubectl(kubeconfig: &Path) -> Result<Command> {
+    let mut command = Command::new(tools::get("kubernetes")?.program()?.with_file_name("kubectl"));
+    command.arg("--kubeconfig").arg(kubeconfig).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Builds what a tier is made of, where it is not there yet.
+fn build(tier: Tier) -> Result<()> {
+    let needed: &[&str] = match tier {
+        Tier::Api => &["etcd", "kubernetes"],
+        Tier::Scale => &["etcd", "kubernetes", "kwok"],
+    };
+    needed.iter().try_for_each(|name| tools::get(name)?.program().map(drop))
+}
+
+fn clusters() -> PathBuf {
+    run::target().join("clusters")
+}
+
+fn folder(name: &str) -> PathBuf {
+    clusters().join(name)
+}
+
+fn clean(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(run::file("remove", folder))?;
+    }
+    fs::create_dir_all(folder.join("admission")).map_err(run::file("create", folder))
+}
+
+/// Folders of test binaries that are gone.
+fn sweep() {
+    for entry in fs::read_dir(clusters()).into_iter().flatten().flatten() {
+        let gone = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_prefix("test-")?.parse().ok())
+            .is_some_and(|pid: u32| Id::of(pid).is_none());
+        if gone {
+            // Another run may be sweeping too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Ports that nothing listens on. They are free until someone takes them: a start that fails on one says so.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((LOOPBACK, 0)).map_err(|error| format!("no free port: {error}"))?;
+        *port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+/// Who connects to the API server: file name, user, groups.
+const CLIENTS: &[(&str, &str, &[&str])] = &[
+    ("admin", "bedplate-devcluster-admin", &["system:masters"]),
+    ("controller-manager", "system:kube-controller-manager", &[]),
+    ("scheduler", "system:kube-scheduler", &[]),
+];
+
+fn certificates(folder: &Path, server: &str) -> Result<()> {
+    let authority = Authority::new()?;
+    write(&folder.join("ca.crt"), &authority.certificate)?;
+    let (private, public) = signing_key()?;
+    write(&folder.join("service-accounts.key"), &private)?;
+    write(&folder.join("service-accounts.pub"), &public)?;
+    authority.write(folder, "server", "kube-apiserver", &[], &[LOOPBACK, Ipv4Addr::new(10, 96, 0, 1)])?;
+    for (file, user, groups) in CLIENTS {
+        authority.write(folder, file, user, groups, &[])?;
+        let name = if *file == "admin" { "kubeconfig".to_owned() } else { format!("{file}.kubeconfig") };
+        let at = |suffix: &str| folder.join(suffix).display().to_string();
+        let config = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "devcluster",
+            "clusters": [{ "name": "devcluster", "cluster": { "server": server, "certificate-authority": at("ca.crt") } }],
+            "contexts": [{ "name": "devcluster", "context": { "cluster": "devcluster", "user": user } }],
+            "users": [{ "name": user, "user": {
+                "client-certificate": at(&format!("{file}.crt")), "client-key": at(&format!("{file}.key")),
+            } }],
+        });
+        write(&folder.join(name), &serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?)?;
+    }
+    let admission = serde_json::json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AdmissionConfiguration",
+        "plugins": [{ "name": "ValidatingAdmissionPolicy", "configuration": {
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyConfiguration",
+            "staticManifestsDir": folder.join("admission").display().to_string(),
+        } }],
+    });
+    write(&folder.join("admission.json"), &admission.to_string())
+}
+
+fn ready(folder: &Path, children: &mut [(String, Child)]) -> Result<()> {
+    until(folder, children, &["get", "--raw", "/readyz"])
+}
+
+/// Waits until a `kubectl` command succeeds.
+fn until(folder: &Path, children: &mut [(String, Child)], arguments: &[&str]) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let answer =
+            kubectl(&folder.join("kubeconfig"))?.args(arguments).output().map_err(|error| error.to_string())?;
+        if answer.status.success() {
+            return Ok(());
+        }
+        for (part, child) in children.iter_mut() {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(ended(part, status, folder));
+            }
+        }
+        if started.elapsed() > PATIENCE {
+            let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+            return Err(format!("no answer to `kubectl {}` in {PATIENCE:?}: {said}", arguments.join(" ")));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn ended(part: &str, status: std::process::ExitStatus, folder: &Path) -> String {
+    format!("{part} ended with {status}:\n{}", tail(&folder.join(format!("{part}.log")), 20))
+}
+
+mod parts {
+    //! The parts of a cluster and the settings that matter.
+
+    use super::{LOOPBACK, Path, Result, tools};
+    use crate::process::Part;
+
+    fn part(name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
+        Ok(Part { name, program: tools::get(tool)?.program()?, called, arguments: arguments.to_vec() })
+    }
+
+    pub(super) fn etcd(folder: &Path, client: u16, peer: u16) -> Result<Part> {
+        let client = format!("http://{LOOPBACK}:{client}");
+        let peer = format!("http://{LOOPBACK}:{peer}");
+        part(
+            "etcd",
+            "etcd",
+            None,
+            &[
+                format!("--data-dir={}", folder.join("etcd").display()),
+                format!("--listen-client-urls={client}"),
+                format!("--advertise-client-urls={client}"),
+                format!("--listen-peer-urls={peer}"),
+                format!("--initial-advertise-peer-urls={peer}"),
+                format!("--initial-cluster=default={peer}"),
+                // The data is worth as much as the cluster: nothing after a crash.
+                "--unsafe-no-fsync".to_owned(),
+                "--log-level=warn".to_owned(),
+            ],
+        )
+    }
+
+    pub(super) fn api_server(folder: &Path, etcd: u16, port: u16) -> Result<Part> {
+        let at = |file: &str| folder.join(file).display().to_string();
+        part(
+            "kube-apiserver",
+            "kubernetes",
+            Some("kube-apiserver"),
+            &[
+                format!("--etcd-servers=http://{LOOPBACK}:{etcd}"),
+                format!("--bind-address={LOOPBACK}"),
+                format!("--advertise-address={LOOPBACK}"),
+                // An endpoint may not be a loopback address; without pods nobody needs it.
+                "--endpoint-reconciler-type=none".to_owned(),
+                format!("--secure-port={port}"),
+                format!("--client-ca-file={}", at("ca.crt")),
+                format!("--tls-cert-file={}", at("server.crt")),
+                format!("--tls-private-key-file={}", at("server.key")),
+                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+                format!("--service-account-key-file={}", at("service-accounts.pub")),
+                format!("--service-account-signing-key-file={}", at("service-accounts.key")),
+                "--authorization-mode=Node,RBAC".to_owned(),
+                "--allow-privileged=true".to_owned(),
+                format!("--admission-control-config-file={}", at("admission.json")),
+            ],
+        )
+    }
+
+    pub(super) fn controller_manager(folder: &Path) -> Result<Part> {
+        let at = |file: &str| folder.join(file).display().to_string();
+        part(
+            "kube-controller-manager",
+            "kubernetes",
+            Some("kube-controller-manager"),
+            &[
+                format!("--kubeconfig={}", at("controller-manager.kubeconfig")),
+                "--use-service-account-credentials=true".to_owned(),
+                format!("--service-account-private-key-file={}", at("service-accounts.key")),
+                format!("--root-ca-file={}", at("ca.crt")),
+                "--leader-elect=false".to_owned(),
+                "--secure-port=0".to_owned(),
+            ],
+        )
+    }
+
+    pub(super) fn scheduler(folder: &Path) -> Result<Part> {
+        part(
+            "kube-scheduler",
+            "kubernetes",
+            Some("kube-scheduler"),
+            &[
+                format!("--kubeconfig={}", folder.join("scheduler.kubeconfig").display()),
+                "--leader-elect=false".to_owned(),
+                "--secure-port=0".to_owned(),
+            ],
+        )
+    }
+
+    pub(super) fn kwok(folder: &Path) -> Result<Part> {
+        part(
+            "kwok",
+            "kwok",
+            None,
+            &[
+                format!("--kubeconfig={}", folder.join("kubeconfig").display()),
+                "--manage-all-nodes=false".to_owned(),
+                "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
+                "--node-lease-duration-seconds=40".to_owned(),
+            ],
+        )
+    }
+}

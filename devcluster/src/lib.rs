@@ -1,0 +1,19 @@
+//! A real Kubernetes on this machine: the programs that it is made of, pinned and built once, and clusters of them.
+//!
+//! ```text
+//!   tools (pinned, built once) ─▶ Cluster::up(name, tier) ─▶ supervisor process ─▶ etcd, kube-apiserver, …
+//!                                        │                     (its death is theirs)
+//!                                        └─▶ a folder: kubeconfig, certificates, logs, data
+//! ```
+//!
+//! `cargo xtask cluster` and the tests that need a cluster both come here.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod certificates;
+pub mod cluster;
+pub mod process;
+pub mod run;
+pub mod tools;
+
+pub use cluster::{Cluster, Tier};
+pub use run::Result;

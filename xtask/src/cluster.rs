@@ -1,0 +1,89 @@
+//! `cargo xtask cluster`: a real Kubernetes on this machine.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use bedplate_devcluster::{Cluster, Result, Tier};
+
+/// What to do with a cluster.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Start a cluster, or find the one that is up; prints its kubeconfig
+    Up {
+        #[command(flatten)]
+        name: Name,
+        /// How much of a cluster
+        #[arg(long, value_enum, default_value = "api")]
+        tier: Tier,
+    },
+    /// Stop a cluster and everything that it started
+    Down {
+        #[command(flatten)]
+        name: Name,
+    },
+    /// What is up, its processes and their memory
+    Status,
+    /// The process that holds a cluster; `up` starts it
+    #[command(hide = true)]
+    Hold {
+        #[command(flatten)]
+        name: Name,
+        #[arg(long, value_enum)]
+        tier: Tier,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Name {
+    /// Its name: several can be up at a time
+    #[arg(long, default_value = "dev", value_parser = name)]
+    name: String,
+}
+
+/// A name becomes a folder.
+fn name(text: &str) -> std::result::Result<String, String> {
+    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if good { Ok(text.to_owned()) } else { Err("a name has lower-case letters, digits and `-`".to_owned()) }
+}
+
+pub(crate) fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Up { name, tier } => {
+            let started = Instant::now();
+            let (cluster, new) = Cluster::up(&name.name, *tier)?;
+            if new {
+                eprintln!("xtask: cluster `{}` is up after {:.1} s", name.name, started.elapsed().as_secs_f64());
+            } else {
+                eprintln!("xtask: cluster `{}` was up", name.name);
+            }
+            println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+        }
+        Command::Down { name } => match Cluster::find(&name.name) {
+            Some(cluster) => {
+                cluster.down()?;
+                eprintln!("xtask: cluster `{}` is down", name.name);
+            }
+            None => eprintln!("xtask: cluster `{}` is not up", name.name),
+        },
+        Command::Status => {
+            let all = Cluster::all();
+            if all.is_empty() {
+                println!("no cluster is up");
+            }
+            for (name, cluster) in all {
+                println!(
+                    "{name}: tier {}, {}, {}",
+                    cluster.tier.name(),
+                    cluster.server,
+                    cluster.kubeconfig().display()
+                );
+                for (part, id) in &cluster.parts {
+                    let state = if id.runs() { "runs" } else { "gone" };
+                    println!("  {part:<24} {state} as {:<8} {:>4} MiB", id.pid, id.memory() >> 20);
+                }
+            }
+        }
+        Command::Hold { name, tier } => Cluster::hold(&name.name, *tier)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
