@@ -89,14 +89,14 @@ impl<'a> Container<'a> {
     #[must_use]
     pub fn accelerators(&self) -> Total {
         let mut total = Total::new();
+        // A limit wins: for accelerators the API server takes no other request beside it.
         for part in ["requests", "limits"] {
             let Some(Value::Map(entries)) = self.resources.key(part).value() else { continue };
             for entry in entries {
                 if accelerator::find(&entry.key).is_some_and(|row| row.counts)
                     && let Some(count) = quantity::count(&entry.value.value)
                 {
-                    let known = total.entry(entry.key.to_string()).or_default();
-                    *known = (*known).max(count);
+                    total.insert(entry.key.to_string(), count);
                 }
             }
         }
@@ -283,7 +283,7 @@ fn role_name<'a>(role: Role, field: &Field<'a>, wild: &[Wild<'a>], object: &Obje
 
 /// Keys of a KServe component that hold the model's container (`predictor.go`, `model` and the
 /// older one for each framework).
-const MODEL_KEYS: &[&str] = &[
+pub const MODEL_KEYS: &[&str] = &[
     "model",
     "sklearn",
     "xgboost",
