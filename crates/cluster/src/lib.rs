@@ -18,7 +18,10 @@ pub mod resource;
 pub mod unlock;
 pub mod yaml;
 
+use std::path::Path;
+
 use http::{Method, Request, header};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
 
@@ -56,19 +59,21 @@ struct Asked<'a> {
 }
 
 impl Cluster {
-    /// Connects as `kubectl` would: `$KUBECONFIG`, `~/.kube/config`, or the pod's own account; `context` chooses one of
-    /// the file's.
+    /// Connects as `kubectl` would: `$KUBECONFIG`, `~/.kube/config`, or the pod's own account; `kubeconfig` names
+    /// another file, `context` chooses one of the file's.
     ///
     /// # Errors
     /// No configuration, a server that cannot be reached or is too old, a user that it does not know.
-    pub async fn connect(context: Option<&str>) -> Result<Self, Error> {
-        let config = match context {
-            Some(context) => {
-                let options =
-                    kube::config::KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
-                Config::from_kubeconfig(&options).await.map_err(|error| Error::Config(error.to_string()))?
+    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, Error> {
+        let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
+        let unusable = |error: &dyn std::fmt::Display| Error::Config(error.to_string());
+        let config = match (kubeconfig, context) {
+            (Some(path), _) => {
+                let file = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
+                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| unusable(&error))?
             }
-            None => Config::infer().await.map_err(|error| Error::Config(error.to_string()))?,
+            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?,
+            (None, None) => Config::infer().await.map_err(|error| unusable(&error))?,
         };
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|error| Error::Config(error.to_string()))?;

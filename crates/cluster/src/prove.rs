@@ -310,8 +310,25 @@ fn hostile(object: &Value, namespace: &str) -> Vec<(&'static str, String, Value)
         if !counts.is_empty() && has_total {
             let mut many = with_image(fine);
             accelerators(&mut many, 1);
-            counts.iter().for_each(|path| set(&mut many, path, json!(1000)));
-            all.push(("gpu-ceiling", "one accelerator in each of 1000 pods".to_owned(), many));
+            for path in &counts {
+                set(&mut many, path, json!(1000));
+                // A Job's parallelism is no more than its completions.
+                if let Some((Segment::Key(last), parent)) = path.0.split_last() {
+                    // Fields that bound this one: a Job's completions, a Ray group's maximum.
+                    let bound = match &**last {
+                        "parallelism" => "completions",
+                        "replicas" => "maxReplicas",
+                        _ => continue,
+                    };
+                    set(&mut many, &FieldPath(parent.into()).key(bound), json!(1000));
+                }
+            }
+            // Where another field bounds what this one asks for, it asks for nothing.
+            let node = Node::from_json(&many);
+            let asked = Object::of_node(&node).as_ref().and_then(Workload::new).map_or(0, |w| w.accelerators());
+            if asked >= 1000 {
+                all.push(("gpu-ceiling", "one accelerator in each of 1000 pods".to_owned(), many));
+            }
         }
     }
     all

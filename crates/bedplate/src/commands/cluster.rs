@@ -1,5 +1,7 @@
 //! What the commands that talk to a cluster share.
 
+use std::path::PathBuf;
+
 use bedplate_cluster::{Cluster, Place};
 
 use super::Error;
@@ -7,6 +9,9 @@ use super::Error;
 /// Which cluster.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Target {
+    /// The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) context: Option<String>,
@@ -40,6 +45,6 @@ pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T,
 
 impl Target {
     pub(crate) async fn connect(&self) -> Result<Cluster, Error> {
-        Ok(Cluster::connect(self.context.as_deref()).await?)
+        Ok(Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?)
     }
 }

@@ -4,6 +4,7 @@ use bedplate_model::Guarantee;
 use bedplate_model::profile::REGISTRIES;
 use serde_json::{Value, json};
 
+use crate::enforce::cel::Variable;
 use crate::enforce::{Guard, Params, Validation, cel, setting};
 
 /// The guards.
@@ -12,9 +13,7 @@ pub fn guards() -> Vec<Guard> {
     vec![gpu_ceiling(), untrusted_registry(), mutable_tag()]
 }
 
-fn guard(rule: &'static str, variables: Vec<(&'static str, String)>, validations: Vec<Validation>) -> Guard {
-    let mut all = vec![("kind", "request.kind.group + '/' + request.kind.kind".to_owned())];
-    all.extend(variables);
+fn guard(rule: &'static str, variables: Vec<Variable>, validations: Vec<Validation>) -> Guard {
     Guard {
         rule,
         guarantee: Guarantee::Admission,
@@ -22,7 +21,7 @@ fn guard(rule: &'static str, variables: Vec<(&'static str, String)>, validations
         spares_system: true,
         resources: resources(),
         conditions: Vec::new(),
-        variables: all,
+        variables,
         validations,
     }
 }
@@ -54,36 +53,32 @@ fn resources() -> Vec<Value> {
 const EXEMPTION: &str = " or ask for an Exemption (kubectl explain exemption.spec)";
 
 fn gpu_ceiling() -> Guard {
-    let update = |new: &str, old: &str| format!("(request.operation == 'UPDATE' && {new} <= {old})");
+    let mut variables =
+        vec![("names".to_owned(), cel::accelerator_names()), ("prefixes".to_owned(), cel::accelerator_prefixes())];
+    variables.extend(cel::accelerators());
+    let now = "variables.accelerators[0]";
+    variables.extend([
+        ("largest".to_owned(), format!("{now}[0]")),
+        ("total".to_owned(), format!("{now}[1]")),
+        ("perPod".to_owned(), setting("admission.acceleratorsPerPod", "8")),
+        ("perJob".to_owned(), setting("admission.acceleratorsPerJob", "8")),
+    ]);
+    // What was so before may stay so: an old object can be repaired step by step.
+    let no_worse =
+        |new: &str, part: u8| format!("(request.operation == 'UPDATE' && {new} <= variables.accelerators[1][{part}])");
     guard(
         "gpu-ceiling",
-        vec![
-            ("names", cel::accelerator_names()),
-            ("prefixes", cel::accelerator_prefixes()),
-            ("largest", cel::largest("object")),
-            ("largestBefore", cel::largest("oldObject")),
-            ("total", cel::total("object")),
-            ("totalBefore", cel::total("oldObject")),
-            ("perPod", setting("admission.acceleratorsPerPod", "8")),
-            ("perJob", setting("admission.acceleratorsPerJob", "8")),
-        ],
+        variables,
         vec![
             Validation {
-                // What was so before may stay so: an old object can be repaired step by step.
-                expression: format!(
-                    "variables.largest <= variables.perPod || {}",
-                    update("variables.largest", "variables.largestBefore")
-                ),
+                expression: format!("variables.largest <= variables.perPod || {}", no_worse("variables.largest", 0)),
                 message: format!(
                     "'a pod of this ' + request.kind.kind + ' asks for ' + string(variables.largest) + ' accelerators, the ceiling is ' + \
                      string(variables.perPod) + ': ask for fewer, raise spec.admission.acceleratorsPerPod of the StabilityProfile,{EXEMPTION}'"
                 ),
             },
             Validation {
-                expression: format!(
-                    "variables.total <= variables.perJob || {}",
-                    update("variables.total", "variables.totalBefore")
-                ),
+                expression: format!("variables.total <= variables.perJob || {}", no_worse("variables.total", 1)),
                 message: format!(
                     "'this ' + request.kind.kind + ' asks for ' + string(variables.total) + ' accelerators, the ceiling is ' + \
                      string(variables.perJob) + ': make it fit, raise spec.admission.acceleratorsPerJob of the StabilityProfile for this namespace,{EXEMPTION}'"
@@ -94,22 +89,21 @@ fn gpu_ceiling() -> Guard {
 }
 
 /// Images that `bad` (CEL over an image `i`) speaks against, less those that the object had before.
-fn images(bad: &str) -> Vec<(&'static str, String)> {
-    vec![
-        ("images", cel::all_images("object")),
-        ("imagesBefore", format!("request.operation == 'UPDATE' ? {} : []", cel::all_images("oldObject"))),
-        (
-            "bad",
-            format!(
-                "variables.images.filter(i, !{} && !(i in variables.imagesBefore) && {bad})",
-                cel::is_placeholder("i")
-            ),
+fn images(bad: &str) -> Vec<Variable> {
+    let mut variables = cel::all_images();
+    variables.push((
+        "bad".to_owned(),
+        format!(
+            "variables.images[0].filter(i, !{} && !(variables.images.size() > 1 && i in variables.images[1]) && {bad})",
+            cel::is_placeholder("i")
         ),
-    ]
+    ));
+    variables
 }
 
 fn untrusted_registry() -> Guard {
-    let mut variables = vec![("trusted", setting("admission.registries", &cel::list(REGISTRIES.iter().copied())))];
+    let mut variables =
+        vec![("trusted".to_owned(), setting("admission.registries", &cel::list(REGISTRIES.iter().copied())))];
     variables.extend(images(&format!(
         "![{}].exists(n, variables.trusted.exists(t, n == t || n.startsWith(t + '/')))",
         cel::image_name("i")

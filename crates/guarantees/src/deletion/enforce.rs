@@ -120,17 +120,16 @@ fn delete_protection() -> Guard {
             ),
         ],
         variables: vec![
-            ("marked", is_marked("oldObject")),
-            ("crd", format!("({crd}) && oldObject.spec.group in {}", cel::list(groups))),
-            (
-                "production",
+            ("marked".to_owned(), is_marked("oldObject")),
+            ("crd".to_owned(), format!("({crd}) && oldObject.spec.group in {}", cel::list(groups))),
+            ("production".to_owned(),
                 format!(
                     "({namespace}) && ({} == 'true' || {patterns}.exists(p, {}))",
                     format_args!("{}.orValue('')", label("oldObject", PRODUCTION)),
                     cel::glob("p", "oldObject.metadata.name")
                 ),
             ),
-            ("what", "request.resource.resource + ' ' + oldObject.metadata.name + (variables.ns == '' ? '' : ' -n ' + variables.ns)".to_owned()),
+            ("what".to_owned(), "request.resource.resource + ' ' + oldObject.metadata.name + oldObject.metadata.?namespace.optMap(n, ' -n ' + n).orValue('')".to_owned()),
         ],
         validations: vec![Validation {
             expression: format!("!(variables.marked || {BY_DEFAULT} || ({profile})) || {}", is_unlocked("oldObject")),
@@ -148,7 +147,7 @@ fn delete_protection() -> Guard {
 fn protection_removed() -> Guard {
     Guard {
         conditions: vec![("marked", format!("{} && !{}", is_marked("oldObject"), is_marked("object")))],
-        variables: vec![("what", "request.resource.resource + ' ' + oldObject.metadata.name + (variables.ns == '' ? '' : ' -n ' + variables.ns)".to_owned())],
+        variables: vec![("what".to_owned(), "request.resource.resource + ' ' + oldObject.metadata.name + oldObject.metadata.?namespace.optMap(n, ' -n ' + n).orValue('')".to_owned())],
         validations: vec![Validation {
             expression: is_unlocked("oldObject"),
             message: format!(
@@ -190,9 +189,9 @@ fn profile_narrowed() -> Guard {
         rules.iter().map(|rule| format!("({} && !({}))", weak("object", rule), weak("oldObject", rule))).collect();
     Guard {
         variables: vec![
-            ("lost", format!("{}.filter(p, !(p in {}))", patterns("oldObject"), patterns("object"))),
-            ("weaker", weaker.join(" || ")),
-            ("what", "'stabilityprofiles ' + oldObject.metadata.name".to_owned()),
+            ("lost".to_owned(), format!("{}.filter(p, !(p in {}))", patterns("oldObject"), patterns("object"))),
+            ("weaker".to_owned(), weaker.join(" || ")),
+            ("what".to_owned(), "'stabilityprofiles ' + oldObject.metadata.name".to_owned()),
         ],
         validations: vec![Validation {
             expression: format!("(variables.lost.size() == 0 && !variables.weaker) || {}", is_unlocked("oldObject")),

@@ -190,13 +190,11 @@ fn count(root: &str, count: &Count, bound: &[String]) -> String {
     }
 }
 
-/// How the values of a row's pods become one.
+/// What a fold gives of a pod, and how the values of many become one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fold {
-    /// Accelerators of all pods together.
-    Total,
-    /// Accelerators of the largest pod.
-    Largest,
+    /// A pair: accelerators of the largest pod, and of all pods together.
+    Accelerators,
     /// Images, one a line.
     Images,
 }
@@ -204,30 +202,31 @@ enum Fold {
 impl Fold {
     fn over(self, list: &str) -> String {
         match self {
-            Self::Total => format!("{list}.sum()"),
-            Self::Largest => format!("([0] + {list}).max()"),
+            Self::Accelerators => {
+                format!("[{list}].map(l, [([0] + l.map(x, x[0])).max(), l.map(x, x[1]).sum()])[0]")
+            }
             Self::Images => format!("{list}.join('\\n')"),
         }
     }
 
     const fn nothing(self) -> &'static str {
         match self {
-            Self::Total | Self::Largest => "0",
+            Self::Accelerators => "[0, 0]",
             Self::Images => "''",
         }
     }
 }
 
-fn pods(root: &str, row: &Pods, bound: &mut Bound, fold: Fold) -> String {
+fn pods(root: &str, kind: &Kind, row: &Pods, bound: &mut Bound, fold: Fold) -> String {
     let (place, rest) = walk(root, row.path, bound);
     let Some(rest) = rest else {
         let spec = if row.shape == Shape::Template { place.key("spec") } else { place };
         let body = |p: &str| match fold {
-            Fold::Largest => pod(row.shape, p),
-            Fold::Total => {
-                let counts = row.count.iter().map(|c| count(root, c, bound));
-                std::iter::once(format!("({})", pod(row.shape, p))).chain(counts).collect::<Vec<_>>().join(" * ")
+            Fold::Accelerators if has_total(kind) => {
+                let counts = row.count.iter().map(|c| count(root, c, bound)).collect::<Vec<_>>().join(" * ");
+                format!("[{}].map(g, [g, g * {counts}])[0]", pod(row.shape, p))
             }
+            Fold::Accelerators => format!("[{}, 0]", pod(row.shape, p)),
             Fold::Images => {
                 let application = (row.shape == Shape::Spark)
                     .then(|| row.path.rsplit_once('.').map(|(path, _)| walk(root, path, bound).0.expression))
@@ -245,18 +244,18 @@ fn pods(root: &str, row: &Pods, bound: &mut Bound, fold: Fold) -> String {
     let list = if rest.starts_with('*') {
         let (map, key) = (format!("{}.orValue({{}})", place.expression), format!("k{level}"));
         bound.push(format!("{map}[{key}]"));
-        format!("{map}.map({key}, {})", pods(root, row, bound, fold))
+        format!("{map}.map({key}, {})", pods(root, kind, row, bound, fold))
     } else {
         let item = format!("e{level}");
         bound.push(item.clone());
-        format!("{}.orValue([]).map({item}, {})", place.expression, pods(root, row, bound, fold))
+        format!("{}.orValue([]).map({item}, {})", place.expression, pods(root, kind, row, bound, fold))
     };
     bound.pop();
     fold.over(&list)
 }
 
 fn row(root: &str, kind: &Kind, fold: Fold) -> String {
-    let each: Vec<_> = kind.pods.iter().map(|row| pods(root, row, &mut Vec::new(), fold)).collect();
+    let each: Vec<_> = kind.pods.iter().map(|row| pods(root, kind, row, &mut Vec::new(), fold)).collect();
     match each.as_slice() {
         [one] => one.clone(),
         many => fold.over(&format!("[{}]", many.join(", "))),
@@ -275,43 +274,50 @@ pub fn has_total(kind: &Kind) -> bool {
     kind.computed != Some(Computed::Argo)
 }
 
-/// One expression for every kind: rows that read alike share theirs.
-fn by_kind(root: &str, kinds: impl Iterator<Item = &'static Kind>, fold: Fold) -> String {
+/// A variable of a policy: its name and its expression.
+pub type Variable = (String, String);
+
+/// One variable for the rows that read alike, and `name` for all of them: a list with one value for each of
+/// `variables.versions` (the object, and on an update the object of before). A chain of choices in one expression
+/// would take the API server seconds to compile: its time grows with the square of the depth.
+fn by_kind(name: &str, fold: Fold) -> Vec<Variable> {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    for kind in kinds {
-        let expression = row(root, kind, fold);
-        let name = kind_name(kind);
+    for kind in rows() {
+        let expression = row("o", kind, fold);
+        let kind = kind_name(kind);
         match groups.iter_mut().find(|(known, _)| *known == expression) {
-            Some((_, names)) if !names.contains(&name) => names.push(name),
+            Some((_, kinds)) if !kinds.contains(&kind) => kinds.push(kind),
             Some(_) => {}
-            None => groups.push((expression, vec![name])),
+            None => groups.push((expression, vec![kind])),
         }
     }
-    let branches: String = groups
-        .iter()
-        .map(|(expression, names)| {
-            format!("variables.kind in {} ? {expression} : ", list(names.iter().map(String::as_str)))
-        })
-        .collect();
-    format!("{branches}{}", fold.nothing())
+    let mut all = vec![
+        ("kind".to_owned(), "request.kind.group + '/' + request.kind.kind".to_owned()),
+        ("versions".to_owned(), "request.operation == 'UPDATE' ? [object, oldObject] : [object]".to_owned()),
+    ];
+    let mut names = Vec::new();
+    for (index, (expression, kinds)) in groups.iter().enumerate() {
+        let part = format!("{name}{index}");
+        let kinds = list(kinds.iter().map(String::as_str));
+        all.push((part.clone(), format!("variables.kind in {kinds} ? variables.versions.map(o, {expression}) : []")));
+        names.push(format!("variables.{part}"));
+    }
+    all.push((name.to_owned(), names.join(" + ")));
+    all
 }
 
-/// Accelerators of all pods of an object together.
+/// `variables.accelerators`: of each version the pair of the largest pod and the total. Needs `names` and `prefixes`.
 #[must_use]
-pub fn total(root: &str) -> String {
-    by_kind(root, rows().filter(|kind| has_total(kind)), Fold::Total)
+pub fn accelerators() -> Vec<Variable> {
+    by_kind("accelerators", Fold::Accelerators)
 }
 
-/// Accelerators of the largest pod of an object.
+/// `variables.images`: of each version a list of references.
 #[must_use]
-pub fn largest(root: &str) -> String {
-    by_kind(root, rows(), Fold::Largest)
-}
-
-/// The images of an object, as a list of texts.
-#[must_use]
-pub fn all_images(root: &str) -> String {
-    format!("({}).split('\\n').filter(i, i != '')", by_kind(root, rows(), Fold::Images))
+pub fn all_images() -> Vec<Variable> {
+    let mut all = by_kind("lines", Fold::Images);
+    all.push(("images".to_owned(), "variables.lines.map(l, l.split('\\n').filter(i, i != ''))".to_owned()));
+    all
 }
 
 /// Whether the image reference `i` is nothing that could run: a placeholder that something fills in later.

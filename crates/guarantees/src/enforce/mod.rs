@@ -54,7 +54,7 @@ pub struct Guard {
     /// CEL: conditions without which it does not look further, by name.
     pub conditions: Vec<(&'static str, String)>,
     /// CEL: variables, by name, in the order in which they use each other.
-    pub variables: Vec<(&'static str, String)>,
+    pub variables: Vec<cel::Variable>,
     /// What has to be so.
     pub validations: Vec<Validation>,
 }
@@ -102,6 +102,7 @@ impl Guard {
         };
         let variables: Vec<_> = shared
             .into_iter()
+            .map(|(name, expression)| (name.to_owned(), expression))
             .chain(self.variables.iter().cloned())
             .map(|(name, expression)| json!({ "name": name, "expression": expression }))
             .collect();
