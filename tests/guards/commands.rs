@@ -60,9 +60,7 @@ fn a_user_without_rights_is_told_which_are_missing() {
     assert_eq!(told.code, 2, "{}", told.text);
     assert!(told.text.contains("system:serviceaccount:default:default may not get"), "{}", told.text);
     assert!(
-        told.text.contains(
-            "{apiGroups: [\"apiextensions.k8s.io\"], resources: [\"customresourcedefinitions\"], verbs: [\"get\"]}"
-        ),
+        told.text.contains("{apiGroups: [\"bedplate.dev\"], resources: [\"stabilityprofiles\"], verbs: [\"get\"]}"),
         "{}",
         told.text
     );

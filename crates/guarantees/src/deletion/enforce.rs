@@ -163,7 +163,12 @@ fn protected_content() -> Guard {
     Guard {
         conditions: vec![
             ("newly-marked", format!("{} && (oldObject == null || !{})", is_marked("object"), is_marked("oldObject"))),
-            ("in-a-namespace", "namespaceObject != null".to_owned()),
+            // `namespaceObject` is not there yet when conditions are asked; of a namespace its own name is.
+            (
+                "in-a-namespace",
+                "request.?namespace.orValue('') != '' && !(request.resource.group == '' && request.resource.resource == 'namespaces')"
+                    .to_owned(),
+            ),
         ],
         validations: vec![Validation {
             expression: is_marked("namespaceObject"),
@@ -217,7 +222,8 @@ fn unlock_part(of: &str, part: &str) -> String {
     match part {
         "name" => format!("{text}.split(' until ')[0]"),
         "until" => format!("timestamp({text}.split(' until ')[1].split(' by ')[0])"),
-        _ => format!("{text}.split(' by ')[1].split(': ')[0]"),
+        // A reason may have these words too.
+        _ => format!("{text}.split(': ')[0].split(' by ')[1]"),
     }
 }
 
