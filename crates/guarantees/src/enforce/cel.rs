@@ -46,15 +46,15 @@ pub fn accelerator_prefixes() -> String {
     list(ACCELERATORS.iter().filter(|row| row.counts).filter_map(|row| row.name.strip_suffix('*')))
 }
 
-/// Whether `key` names an accelerator that counts. Needs `variables.names` and `variables.prefixes`.
-fn is_accelerator(key: &str) -> String {
+/// Whether `key` names the accelerator of the row `a`: one of `variables.names`, or of `variables.prefixes`.
+fn is_of_row(key: &str) -> String {
     // Rows of shares of a device stand before the devices that their names look like.
     let shares = ACCELERATORS.iter().filter(|row| !row.counts).filter_map(|row| row.name.split_once('*'));
     let not_share: String = shares
         .filter(|(_, end)| !end.is_empty())
         .map(|(start, end)| format!(" && !({key}.startsWith({}) && {key}.endsWith({}))", quote(start), quote(end)))
         .collect();
-    format!("({key} in variables.names || variables.prefixes.exists(x, {key}.startsWith(x)){not_share})")
+    format!("(a in variables.names ? {key} == a : {key}.startsWith(a){not_share})")
 }
 
 /// A quantity that counts whole things, rounded up as `Quantity.Value` does; 0 where it is none.
@@ -65,12 +65,12 @@ fn quantity(value: &str) -> String {
     )
 }
 
-/// Accelerators of a container: its limit of each, or the request where it has no limit.
+/// Accelerators of the row `a` of a container: its limit, or the request where it has no limit.
 fn container(c: &str, resources: &str) -> String {
     format!(
         "[[{c}.?{resources}.?limits.orValue({{}}), {c}.?{resources}.?requests.orValue({{}})]].map(r, \
-         [0, 1].map(i, r[i].map(k, {acc} && (i == 0 || !(k in r[0])) ? {q} : 0).sum()).sum())[0]",
-        acc = is_accelerator("k"),
+         [0, 1].map(i, r[i].map(k, {of_row} && (i == 0 || !(k in r[0])) ? {q} : 0).sum()).sum())[0]",
+        of_row = is_of_row("k"),
         q = quantity("r[i][k]"),
     )
 }
@@ -104,13 +104,16 @@ fn containers(shape: Shape, p: &str) -> String {
     parts.join(" + ")
 }
 
-/// Accelerators of one pod at `p`: the larger of what runs together and of each init container beside the sidecars.
+/// Accelerators of one pod at `p`, as the scheduler counts them, resource by resource: the larger of what runs
+/// together and of each init container beside the sidecars. Most pods have none, and are told by their resources' names.
 fn pod(shape: Shape, p: &str) -> String {
     let resources = if shape == Shape::Trainer { "resourcesPerNode" } else { "resources" };
     let own = if shape == Shape::Spark { format!(" + {p}.?gpu.?quantity.orValue(0)") } else { String::new() };
     format!(
-        "[({all}).filter(x, x[0] != 3).map(x, [int(x[0]), {each}])].map(l, [l.filter(x, x[0] < 2).map(x, x[1]).sum(), \
-         ([0] + l.filter(x, x[0] == 2 && x[1] > 0).map(x, x[1] + l.filter(y, y[0] == 1).map(y, y[1]).sum())).max()].max())[0]{own}",
+        "[({all}).filter(x, x[0] != 3 && ['limits', 'requests'].exists(s, x[1].?{resources}[?s].orValue({{}}).exists(k, k.contains('/'))))]\
+         .map(c, c.size() == 0 ? 0 : (variables.names + variables.prefixes).map(a, [c.map(x, [int(x[0]), {each}])]\
+         .map(l, [l.filter(x, x[0] < 2).map(x, x[1]).sum(), \
+         ([0] + l.filter(x, x[0] == 2 && x[1] > 0).map(x, x[1] + l.filter(y, y[0] == 1).map(y, y[1]).sum())).max()].max())[0]).sum())[0]{own}",
         all = containers(shape, p),
         each = container("x[1]", resources),
     )
