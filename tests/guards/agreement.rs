@@ -195,6 +195,8 @@ fn rules_and_policies_agree_on_every_object() {
             let node = Node::from_json(object);
             let by_rule: BTreeSet<&str> = object_findings(&Object::of_node(&node).unwrap(), run)
                 .into_iter()
+                // An autoscaler without a maximum is a finding, but asks for no number that could be refused.
+                .filter(|finding| !finding.message.starts_with("nothing bounds"))
                 .map(|finding| finding.rule)
                 .filter(|rule| GUARDED.contains(rule))
                 .collect();

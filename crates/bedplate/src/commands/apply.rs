@@ -1,14 +1,17 @@
 //! `plan`, `apply`, `rollback`, `uninstall`: what Bedplate puts into a cluster.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use bedplate_cluster::bundle::{Change, Step, Wanted};
+use bedplate_cluster::prove::Outcome;
 use bedplate_cluster::{Cluster, Place};
 use bedplate_guarantees::enforce;
 use bedplate_model::document::{Limits, parse};
-use bedplate_model::{Profile, names};
+use bedplate_model::{Guarantee, Profile, names};
 use serde_json::Value;
 
 use super::cluster::{Target, wait};
@@ -39,6 +42,12 @@ pub(crate) struct Plain {
     target: Target,
 }
 
+/// Objects of one kind that are told by name.
+const MANY: usize = 6;
+
+/// How long the API server may take to compile the policies.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
     let wanted = wanted(args)?;
     wait(async {
@@ -63,23 +72,28 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         let mut cluster = args.target.connect().await?;
         let first = cluster.kind(names::GROUP, "StabilityProfile").is_none();
         remember(&cluster, &wanted).await?;
-        let mut changed = 0;
-        let mut failed = None;
-        let done = cluster
+        let mut done = BTreeMap::<(&str, String), Vec<String>>::new();
+        let outcome = cluster
             .put_in_place(&wanted, |step| {
-                changed += 1;
                 let word = match step.change {
                     Change::Remove => "removed",
                     Change::Update(..) => "changed",
                     _ => "created",
                 };
-                failed = print(&format!("{word} {}\n", step.what)).err();
+                let (kind, name) = step.what.split_once(' ').unwrap_or((&step.what, ""));
+                done.entry((word, kind.to_owned())).or_default().push(name.to_owned());
             })
             .await;
-        if let Some(error) = failed {
-            return Err(error);
+        let changed: usize = done.values().map(Vec::len).sum();
+        for ((word, kind), names) in done {
+            if names.len() > MANY {
+                print(&format!("{word} {} {kind} objects\n", names.len()))?;
+            } else {
+                names.iter().try_for_each(|name| print(&format!("{word} {kind} {name}\n")))?;
+            }
         }
-        done?;
+        // What was done before an error is told too: the next run goes on from there.
+        outcome?;
         let profile = cluster.profile().await?;
         let auditing = enforce::guards()
             .iter()
@@ -92,6 +106,9 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         } else {
             format!("{changed} objects changed\n")
         })?;
+        if changed > 0 && auditing == 0 {
+            hold(&cluster).await?;
+        }
         if first && auditing > 0 {
             print(
                 "\nThis first installation refuses nothing yet: what it would refuse is in the API server's audit log and in `bedplate plan`.\n\
@@ -159,6 +176,36 @@ pub(crate) fn uninstall(args: &Plain) -> Result<ExitCode, Error> {
         })?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Waits until the API server refuses what it should: it compiles new policies one after the other, which takes it
+/// seconds, and until then they refuse nothing.
+async fn hold(cluster: &Cluster) -> Result<(), Error> {
+    let started = Instant::now();
+    loop {
+        let mut open = Vec::new();
+        cluster
+            .prove(&[Guarantee::Admission, Guarantee::Deletion], "default", |attempt| {
+                if attempt.outcome == Outcome::Through && !open.contains(&attempt.rule) {
+                    open.push(attempt.rule);
+                }
+            })
+            .await?;
+        if open.is_empty() {
+            return print(&format!(
+                "every guard holds, {:.0} s after it was put there\n",
+                started.elapsed().as_secs_f64()
+            ));
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(Error::Other(format!(
+                "{} let something through {} s after they were put there: `bedplate prove` shows what",
+                open.join(", "),
+                PATIENCE.as_secs()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 /// Keeps the profile's spec of before beside the new one.

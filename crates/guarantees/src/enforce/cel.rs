@@ -65,13 +65,14 @@ fn quantity(value: &str) -> String {
     )
 }
 
-/// Accelerators of the row `a` of a container: its limit, or the request where it has no limit.
+/// Accelerators of the row `a` of a container: the larger of its limit and its request.
 fn container(c: &str, resources: &str) -> String {
     format!(
         "[[{c}.?{resources}.?limits.orValue({{}}), {c}.?{resources}.?requests.orValue({{}})]].map(r, \
-         [0, 1].map(i, r[i].map(k, {of_row} && (i == 0 || !(k in r[0])) ? {q} : 0).sum()).sum())[0]",
+         [0, 1].map(i, r[i].map(k, !{of_row} ? 0 : i == 0 ? {limit} : [{request} - (k in r[0] ? {limit} : 0), 0].max()).sum()).sum())[0]",
         of_row = is_of_row("k"),
-        q = quantity("r[i][k]"),
+        limit = quantity("r[0][k]"),
+        request = quantity("r[1][k]"),
     )
 }
 

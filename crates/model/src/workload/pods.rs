@@ -89,21 +89,23 @@ impl<'a> Container<'a> {
     #[must_use]
     pub fn accelerators(&self) -> Total {
         let mut total = Total::new();
-        // A limit wins: for accelerators the API server takes no other request beside it.
+        // The API server takes no request that differs from the limit, but a template may have both.
         for part in ["requests", "limits"] {
             let Some(Value::Map(entries)) = self.resources.key(part).value() else { continue };
             for entry in entries {
                 if accelerator::find(&entry.key).is_some_and(|row| row.counts)
                     && let Some(count) = quantity::count(&entry.value.value)
                 {
-                    total.insert(entry.key.to_string(), count);
+                    let known = total.entry(entry.key.to_string()).or_default();
+                    *known = (*known).max(count);
                 }
             }
         }
         // Spark's own words for the same (`sparkoperator.k8s.io/v1beta2`, GPUSpec).
         let gpu = self.field.key("gpu");
         if let (Some(name), Some(count)) = (gpu.key("name").str(), gpu.key("quantity").u64()) {
-            total.insert(name.to_owned(), count);
+            let known = total.entry(name.to_owned()).or_default();
+            *known = known.saturating_add(count);
         }
         total
     }
