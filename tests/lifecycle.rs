@@ -52,6 +52,30 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
         "{told}"
     );
 
+    // The guard of the guards comes from a file, which no request can take away.
+    let text = c.bedplate("render --static").accepted();
+    let file = c.cluster.static_policies().join("guards.yaml");
+    std::fs::write(&file, text).unwrap();
+    let delete = "delete validatingadmissionpolicybinding delete-protection.bedplate.dev";
+    c.eventually(|| c.k(&format!("{delete} --dry-run=server")).code != 0);
+    c.k(delete).refused("is a guard of Bedplate");
+    c.kubectl(
+        &[
+            "patch",
+            "validatingadmissionpolicybinding",
+            "gpu-ceiling.bedplate.dev",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"validationActions":["Audit"]}}"#,
+        ],
+        "",
+    )
+    .refused("is a guard of Bedplate");
+    c.bedplate("unlock validatingadmissionpolicybinding mutable-tag-audit.bedplate.dev --reason 'a drill'").accepted();
+    c.k("delete validatingadmissionpolicybinding mutable-tag-audit.bedplate.dev").accepted();
+    std::fs::remove_file(&file).unwrap();
+    c.eventually(|| c.k(&format!("{delete} --dry-run=server")).code == 0);
+
     c.bedplate("uninstall").accepted();
     for kind in ["crd", "validatingadmissionpolicy", "validatingadmissionpolicybinding"] {
         let left = c.k(&format!("get {kind} -o name")).accepted();

@@ -9,6 +9,9 @@ use bedplate_devcluster::run::{bedplate, root};
 const OUTPUTS: &[(&[&str], &str)] = &[
     (&["schema", "profile"], "deploy/schema/bedplate.yaml.schema.json"),
     (&["schema", "report"], "deploy/schema/report.schema.json"),
+    (&["render", "--crds"], "deploy/crds.yaml"),
+    (&["render"], "deploy/bedplate.yaml"),
+    (&["render", "--static"], "deploy/static/guards.yaml"),
     (&["completions", "bash"], "deploy/completions/bedplate.bash"),
     (&["completions", "zsh"], "deploy/completions/_bedplate"),
     (&["completions", "fish"], "deploy/completions/bedplate.fish"),

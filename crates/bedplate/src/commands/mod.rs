@@ -10,6 +10,7 @@ mod impact;
 mod init;
 mod prove;
 mod reference;
+mod render;
 mod rules;
 
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Command {
     Rollback(apply::Plain),
     /// Remove everything that Bedplate put into the cluster
     Uninstall(apply::Plain),
+    /// Print what apply puts into a cluster, or the guard of the guards as files for the API server
+    Render(render::Args),
     /// Try everything that should be refused, with dry runs
     Prove(prove::Args),
     /// What hangs on an object
@@ -100,6 +103,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Apply(args) => apply::apply(&args),
         Command::Rollback(args) => apply::rollback(&args),
         Command::Uninstall(args) => apply::uninstall(&args),
+        Command::Render(args) => render::run(&args),
         Command::Prove(args) => prove::run(&args),
         Command::Impact(args) => impact::impact(&args),
         Command::Unlock(args) => impact::unlock(&args),

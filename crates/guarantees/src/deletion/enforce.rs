@@ -93,7 +93,7 @@ const BY_DEFAULT: &str = "variables.crd || variables.production";
 fn how_to_unlock() -> String {
     format!(
         "'. If it has to go: bedplate impact delete ' + variables.what + ' shows what goes with it; bedplate unlock ' + variables.what + \
-         ' --reason WHY lets one deletion through for {UNLOCK_MINUTES} minutes'"
+         ' --reason WHY lets one deletion through'"
     )
 }
 
@@ -215,6 +215,53 @@ fn profile_narrowed() -> Guard {
         )
     }
 }
+
+/// The guard of the guards, as files for the API server (KEP-5793, on by default from Kubernetes 1.37): no policy of the
+/// API is asked about policies, one from a file is. For older servers see [`OLDER_SERVERS`].
+#[must_use]
+pub fn static_objects() -> Vec<Value> {
+    let name = "guards.bedplate.static.k8s.io";
+    let what = "request.resource.resource + ' ' + oldObject.metadata.name";
+    let unlock = "bedplate unlock ' + request.resource.resource + ' ' + oldObject.metadata.name + ' --reason WHY";
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": name },
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": ["admissionregistration.k8s.io"], "apiVersions": ["*"], "operations": ["DELETE", "UPDATE"],
+                "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            }] },
+            "matchConditions": [{
+                "name": "ours", "expression": format!("oldObject.metadata.name.endsWith({})", cel::quote(&format!(".{GROUP}"))),
+            }],
+            "validations": [{
+                "expression": format!("(request.operation == 'UPDATE' && object.spec == oldObject.spec) || {}", is_unlocked("oldObject")),
+                "messageExpression": format!("{what} is a guard of Bedplate, and this would take it away. If it has to be: {unlock}'")
+                    .replacen(" is a guard", " + ' is a guard", 1),
+                "reason": "Forbidden",
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": name },
+        "spec": { "policyName": name, "validationActions": ["Deny"] },
+    });
+    vec![policy, binding]
+}
+
+/// What has to cover the guards where policies can't come from files.
+pub const OLDER_SERVERS: &str = "\
+# Kubernetes before 1.37 takes no policies from files: there RBAC has to guard the guards. Give nobody but those who run
+# Bedplate these verbs, and look through your roles for `*`:
+#   apiGroups: [admissionregistration.k8s.io]
+#   resources: [validatingadmissionpolicies, validatingadmissionpolicybindings]
+#   verbs: [create, update, patch, delete, deletecollection]
+# kubectl auth can-i delete validatingadmissionpolicybindings --as=SOMEONE   tells of each.
+";
 
 /// CEL: the parts of an unlock's text.
 fn unlock_part(of: &str, part: &str) -> String {

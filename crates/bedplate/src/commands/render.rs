@@ -1,0 +1,38 @@
+//! `bedplate render`: the objects of `apply` as text, for those who apply by other means.
+
+use std::process::ExitCode;
+
+use bedplate_cluster::bundle::first_profile;
+use bedplate_cluster::yaml;
+use bedplate_guarantees::deletion::enforce::{OLDER_SERVERS, static_objects};
+use bedplate_guarantees::enforce;
+use bedplate_model::crd;
+
+use super::{Error, print};
+
+/// Options of `render`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The definitions only
+    #[arg(long, conflicts_with = "static_policies")]
+    crds: bool,
+    /// Policies for the API server's `staticManifestsDir` (Kubernetes 1.37): nobody deletes the guards through the API
+    #[arg(long = "static")]
+    static_policies: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
+    let (head, objects) = if args.static_policies {
+        (OLDER_SERVERS, static_objects())
+    } else if args.crds {
+        ("", crd::definitions())
+    } else {
+        let mut all = crd::definitions();
+        all.push(first_profile(true));
+        all.extend(enforce::objects());
+        ("", all)
+    };
+    let texts: Vec<_> = objects.iter().map(yaml::text).collect();
+    print(&format!("{head}{}", texts.join("---\n")))?;
+    Ok(ExitCode::SUCCESS)
+}
