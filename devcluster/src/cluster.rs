@@ -191,6 +191,34 @@ impl Cluster {
         kubectl(&self.kubeconfig())
     }
 
+    /// Gives the cluster `count` nodes that KWOK plays, `fake-0` and so on; those that are there stay.
+    ///
+    /// # Errors
+    /// Where the tier has no KWOK, or the API server refuses them.
+    pub fn add_fake_nodes(&self, count: usize) -> Result<()> {
+        if self.tier != Tier::Scale {
+            return Err(format!("fake nodes need `--tier scale`; this cluster has tier {}", self.tier.name()));
+        }
+        let nodes: Vec<_> = (0..count)
+            .map(|number| {
+                serde_json::json!({ "apiVersion": "v1", "kind": "Node", "metadata": {
+                    "name": format!("fake-{number}"),
+                    "annotations": { "kwok.x-k8s.io/node": "fake" },
+                    "labels": { "kubernetes.io/hostname": format!("fake-{number}"), "type": "kwok" },
+                } })
+            })
+            .collect();
+        self.apply(&serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": nodes }).to_string())
+    }
+
+    /// Applies manifests, as YAML or JSON.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        apply(&self.folder, manifests)
+    }
+
     fn start(folder: &Path, tier: Tier) -> Result<(Self, Vec<(String, Child)>)> {
         let ports = free_ports::<3>()?;
         let [etcd, peer, api] = ports;
@@ -251,6 +279,11 @@ pub fn kubectl(kubeconfig: &Path) -> Result<Command> {
     let mut command = Command::new(tools::get("kubernetes")?.program()?.with_file_name("kubectl"));
     command.arg("--kubeconfig").arg(kubeconfig).stdin(Stdio::null());
     Ok(command)
+}
+
+fn apply(folder: &Path, manifests: &str) -> Result<()> {
+    let mut command = kubectl(&folder.join("kubeconfig"))?;
+    run::fed(command.args(["apply", "--server-side", "--force-conflicts", "--filename", "-"]), manifests).map(drop)
 }
 
 /// Builds what a tier is made of, where it is not there yet.
@@ -379,7 +412,7 @@ fn ended(part: &str, status: std::process::ExitStatus, folder: &Path) -> String 
 mod parts {
     //! The parts of a cluster and the settings that matter.
 
-    use super::{LOOPBACK, Path, Result, tools};
+    use super::{LOOPBACK, Path, Result, run, tools};
     use crate::process::Part;
 
     fn part(name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
@@ -471,6 +504,7 @@ mod parts {
             None,
             &[
                 format!("--kubeconfig={}", folder.join("kubeconfig").display()),
+                format!("--config={}", run::root().join("devcluster/kwok/stages.yaml").display()),
                 "--manage-all-nodes=false".to_owned(),
                 "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
                 "--node-lease-duration-seconds=40".to_owned(),
