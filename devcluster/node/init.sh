@@ -33,11 +33,6 @@ END
 echo 1 >/proc/sys/net/ipv4/ip_forward
 ip link set lo up
 
-# Volumes are made with mode 0750 for root; containers are not all root.
-printf '#!/bin/sh\nchmod 1777 "$2/$3"\n' >/run/open-volume
-chmod +x /run/open-volume
-busybox inotifyd /run/open-volume /tmp/hostpath_pv:n &
-
 : >"$folder/node.started"
 # Orphans come here when they end: `wait` takes them off the list of processes.
 while :; do

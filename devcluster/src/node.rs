@@ -11,9 +11,11 @@
 //! So the kernel itself removes what a node leaves about: mounts, interfaces, routes, firewall rules, shims and
 //! containers end with the first process. Only control groups stay; a janitor, which outlives the holder, removes them.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -206,6 +208,8 @@ impl Node {
         }
         let init = child_of(outside.id()).ok_or("the node's first process ended")?;
         children.push(("node".to_owned(), outside));
+        let volumes = folder.join("volumes");
+        std::thread::spawn(move || open_volumes(&volumes));
         let network = link(init)?;
         let node = Self { network, init };
         node.groups(folder, children)?;
@@ -463,6 +467,21 @@ BinaryName = {}
         Ok(text
             .replace("[ADDRESS]", &format!("[{}]", self.network.node()))
             .replace("clusterIP: DNS", &format!("clusterIP: {}", self.network.dns())))
+    }
+}
+
+/// Opens each new volume to all, as long as there is a folder of volumes: the controller manager makes them for root
+/// alone, and containers are not all root. A pod starts long after its volume is made.
+fn open_volumes(folder: &Path) {
+    let mut done = HashSet::new();
+    while let Ok(entries) = fs::read_dir(folder) {
+        for path in entries.flatten().map(|entry| entry.path()) {
+            // One that is gone again needs nothing.
+            if !done.contains(&path) && fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)).is_ok() {
+                done.insert(path);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
