@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::{Authority, signing_key, write};
+use crate::image::Image;
 use crate::node::{self, Network, Node};
 use crate::process::{Id, Part, child_of, tail};
 use crate::run::{self, Result};
@@ -224,6 +225,19 @@ impl Cluster {
             })
             .collect();
         self.apply(&serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": nodes }).to_string())
+    }
+
+    /// Gives the node an image, which pods run with any `imagePullPolicy` but `Always`. `name` is a full name with a
+    /// registry: Kubernetes reads `local/model:1` as `docker.io/local/model:1`.
+    ///
+    /// # Errors
+    /// Where there is no node, or it does not take the image.
+    pub fn load_image(&self, name: &str, image: &Image) -> Result<()> {
+        let first = self.parts.iter().find(|(part, _)| part == "node");
+        let (Some(network), Some((_, first))) = (self.network, first) else {
+            return Err(format!("images need `--tier node`; this cluster has tier {}", self.tier.name()));
+        };
+        Node { network, first: first.pid }.import(&self.folder, name, image)
     }
 
     /// Applies manifests, as YAML or JSON.

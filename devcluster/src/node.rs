@@ -168,7 +168,7 @@ pub struct Node {
     /// Its addresses.
     pub network: Network,
     /// Its first process.
-    init: u32,
+    pub(crate) first: u32,
 }
 
 impl Node {
@@ -206,12 +206,12 @@ impl Node {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let init = child_of(outside.id()).ok_or("the node's first process ended")?;
+        let first = child_of(outside.id()).ok_or("the node's first process ended")?;
         children.push(("node".to_owned(), outside));
         let volumes = folder.join("volumes");
         std::thread::spawn(move || open_volumes(&volumes));
-        let network = link(init)?;
-        let node = Self { network, init };
+        let network = link(first)?;
+        let node = Self { network, first };
         node.groups(folder, children)?;
         Ok(node)
     }
@@ -219,19 +219,19 @@ impl Node {
     /// A program for the node.
     fn part(self, name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
         let program = tools::get(tool)?.program()?;
-        Ok(Part { name, program, called, inside: Some(self.init), arguments: arguments.to_vec() })
+        Ok(Part { name, program, called, inside: Some(self.first), arguments: arguments.to_vec() })
     }
 
     /// The same part, in the node's namespaces.
     #[must_use]
     pub fn inside(self, part: Part) -> Part {
-        Part { inside: Some(self.init), ..part }
+        Part { inside: Some(self.first), ..part }
     }
 
     /// A program that runs in the node to its end.
     #[must_use]
     pub fn command(self, program: &Path) -> Command {
-        let mut command = enter(self.init);
+        let mut command = enter(self.first);
         command.arg(program);
         command
     }
@@ -328,7 +328,8 @@ BinaryName = {}
     /// # Errors
     /// What `ctr` says.
     pub fn import(self, folder: &Path, name: &str, image: &Image) -> Result<()> {
-        let archive = folder.join("image.tar");
+        // Two may be imported at a time, by two processes.
+        let archive = folder.join(format!("image-{}-{:?}.tar", std::process::id(), std::thread::current().id()));
         fs::write(&archive, image.archive(name)?).map_err(run::file("write", &archive))?;
         let ctr = tools::get("containerd")?.program()?.with_file_name("ctr");
         let mut command = self.command(&ctr);
