@@ -13,6 +13,7 @@ pub mod command;
 pub mod context;
 pub mod deletion;
 pub mod dns;
+pub mod enforce;
 pub mod fairness;
 pub mod image;
 pub mod rule;

@@ -40,14 +40,15 @@ impl ImageRef {
             }
             _ => ("docker.io", name.to_owned()),
         };
-        let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+        let registry = registry.to_ascii_lowercase();
+        let registry = if registry == "index.docker.io" { "docker.io" } else { &registry };
         let repository = if registry == "docker.io" && !repository.contains('/') {
             format!("library/{repository}")
         } else {
             repository
         };
         let valid = !repository.is_empty() && tag.as_deref() != Some("") && digest.as_deref() != Some("");
-        valid.then(|| Self { registry: registry.to_ascii_lowercase(), repository, tag, digest })
+        valid.then(|| Self { registry: registry.to_owned(), repository, tag, digest })
     }
 
     /// Registry and repository: `docker.io/library/python`.
@@ -80,7 +81,7 @@ impl ImageRef {
 }
 
 /// Tags that are made to move.
-const MOVING_TAGS: &[&str] = &[
+pub const MOVING_TAGS: &[&str] = &[
     "latest", "stable", "edge", "main", "master", "dev", "develop", "nightly", "canary", "release", "current", "prod",
 ];
 

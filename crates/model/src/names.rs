@@ -13,3 +13,12 @@ pub const PRODUCTION: &str = "bedplate.dev/production";
 /// Label that says what a workload is for, where the guess is wrong: `training`, `serving`,
 /// `notebook`, `platform` or `other`.
 pub const PURPOSE: &str = "bedplate.dev/purpose";
+/// Annotation that lets one deletion through, written by `bedplate unlock`:
+/// `NAME until 2026-01-01T00:00:00Z by USER: REASON`.
+pub const UNLOCK: &str = "bedplate.dev/unlock";
+/// Bedplate's own namespace.
+pub const NAMESPACE: &str = "bedplate-system";
+/// The profile that holds on a cluster.
+pub const PROFILE: &str = "default";
+/// Who owns the fields that `bedplate apply` writes (server-side apply).
+pub const FIELD_MANAGER: &str = "bedplate";

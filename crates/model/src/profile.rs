@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::{Limits, SyntaxError, parse};
 use crate::exemption::{Exemption, glob};
 use crate::finding::Severity;
+use crate::guarantee::Guarantee;
 use crate::names;
 use crate::path::FieldPath;
 use crate::value::Span;
@@ -85,6 +86,10 @@ pub struct Settings {
     /// Severity of rules that differs from their own: `off`, `info`, `warning` or `error`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, Level>,
+    /// How strictly guards hold on a cluster, by rule (`gpu-ceiling`) or by guarantee (`admission`); a rule's own word
+    /// wins. Default `enforce`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub modes: BTreeMap<String, Mode>,
     /// No job takes more than its share, and only trusted images run.
     pub admission: Admission,
     /// What everything hangs on cannot be deleted by mistake.
@@ -142,6 +147,48 @@ impl Level {
             Self::Warning => Some(Severity::Warning),
             Self::Error => Some(Severity::Error),
         }
+    }
+}
+
+/// How strictly a guard holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Nothing happens.
+    Off,
+    /// The API server's audit log has it.
+    Audit,
+    /// The user sees a warning.
+    Warn,
+    /// The request is refused.
+    Enforce,
+}
+
+impl Mode {
+    /// Every mode in which a guard does something.
+    pub const ACTIVE: [Self; 3] = [Self::Enforce, Self::Warn, Self::Audit];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Audit => "audit",
+            Self::Warn => "warn",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Mode {
+    /// `off` without quotes is `false` to YAML 1.1.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let word = if value == false { Some("off") } else { value.as_str() };
+        [Self::Off, Self::Audit, Self::Warn, Self::Enforce]
+            .into_iter()
+            .find(|mode| Some(mode.name()) == word)
+            .ok_or_else(|| serde::de::Error::custom("a mode is `off`, `audit`, `warn` or `enforce`"))
     }
 }
 
@@ -224,7 +271,7 @@ pub struct Serving {
 }
 
 /// Where the projects of the field publish their images.
-const REGISTRIES: &[&str] = &[
+pub const REGISTRIES: &[&str] = &[
     "registry.k8s.io",
     "nvcr.io",
     "gcr.io/distroless",
@@ -252,7 +299,8 @@ const REGISTRIES: &[&str] = &[
     "docker.io/library",
 ];
 
-const PRODUCTION: &[&str] =
+/// Namespaces that are production where nobody has said which are.
+pub const PRODUCTION: &[&str] =
     &["prod", "prod-*", "*-prod", "production", "production-*", "*-production", "kubeflow", "kserve"];
 
 impl Settings {
@@ -272,6 +320,15 @@ impl Settings {
     #[must_use]
     pub fn accelerators_per_search(&self) -> u64 {
         self.admission.accelerators_per_search.unwrap_or(64)
+    }
+
+    /// How strictly a guard holds.
+    #[must_use]
+    pub fn mode(&self, rule: &str, guarantee: Guarantee) -> Mode {
+        if self.rules.get(rule) == Some(&Level::Off) {
+            return Mode::Off;
+        }
+        self.modes.get(rule).or_else(|| self.modes.get(guarantee.name())).copied().unwrap_or(Mode::Enforce)
     }
 
     /// Trusted registries.
@@ -320,9 +377,12 @@ impl Settings {
     fn with(&self, over: &Self) -> Self {
         let mut rules = self.rules.clone();
         rules.extend(over.rules.iter().map(|(rule, level)| (rule.clone(), *level)));
+        let mut modes = self.modes.clone();
+        modes.extend(over.modes.iter().map(|(name, mode)| (name.clone(), *mode)));
         let (a, b) = (self, over);
         Self {
             rules,
+            modes,
             admission: Admission {
                 accelerators_per_job: b.admission.accelerators_per_job.or(a.admission.accelerators_per_job),
                 accelerators_per_pod: b.admission.accelerators_per_pod.or(a.admission.accelerators_per_pod),
@@ -457,6 +517,12 @@ impl Profile {
             match serde_json::from_value::<StabilityProfile>(json) {
                 Ok(object) => {
                     let spec = FieldPath::default().key("spec");
+                    let guarantees = Guarantee::ALL.map(Guarantee::name);
+                    for name in object.spec.settings.modes.keys().filter(|name| !guarantees.contains(&name.as_str())) {
+                        if let Some((message, help)) = unknown(name) {
+                            fail(&mut errors, spec.clone().key("modes").key(name.as_str()), message, help);
+                        }
+                    }
                     for rule in object.spec.settings.rules.keys() {
                         if let Some((message, help)) = unknown(rule) {
                             fail(&mut errors, spec.clone().key("rules").key(rule.as_str()), message, help);

@@ -42,11 +42,12 @@ pub fn of(value: &Value) -> Option<f64> {
     }
 }
 
-/// The value of a quantity that counts whole things (accelerators): not negative, no fraction.
+/// The value of a quantity that counts whole things (accelerators): not negative, rounded up as `Quantity.Value`
+/// does for the scheduler.
 #[must_use]
 pub fn count(value: &Value) -> Option<u64> {
     let number = of(value)?;
-    (number >= 0.0 && number.fract() == 0.0 && number <= u64::MAX as f64).then_some(number as u64)
+    (number >= 0.0 && number <= u64::MAX as f64).then_some(number.ceil() as u64)
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! The command line: one file a command.
 
+mod apply;
+mod audit;
 mod check;
+mod cluster;
 mod explain;
 mod fix;
+mod impact;
 mod init;
+mod prove;
 mod reference;
 mod rules;
 
@@ -33,6 +38,24 @@ enum Command {
     Check(check::Args),
     /// Show what Bedplate sees in a file: roles, replicas, accelerators, images, signals, grace
     Explain(explain::Args),
+    /// The same rules over what is in a cluster
+    Audit(audit::Args),
+    /// What apply would change in the cluster, and what the guards would refuse of what is there
+    Plan(apply::Args),
+    /// Put the guards into the cluster
+    Apply(apply::Args),
+    /// The profile as it was before the last apply
+    Rollback(apply::Plain),
+    /// Remove everything that Bedplate put into the cluster
+    Uninstall(apply::Plain),
+    /// Try everything that should be refused, with dry runs
+    Prove(prove::Args),
+    /// What hangs on an object
+    Impact(impact::ImpactArgs),
+    /// Let one deletion through, for a while and with a reason
+    Unlock(impact::UnlockArgs),
+    /// Take an unlock back
+    Lock(impact::LockArgs),
     /// List the rules, or print the page of one
     Rules(rules::Args),
     /// Write a commented bedplate.yaml that fits the manifests that are there
@@ -59,6 +82,9 @@ pub(crate) enum Error {
         /// How many.
         count: usize,
     },
+    /// A cluster.
+    #[error(transparent)]
+    Cluster(#[from] bedplate_cluster::Error),
     /// Anything else, as a sentence.
     #[error("{0}")]
     Other(String),
@@ -69,6 +95,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Plan(args) => apply::plan(&args),
+        Command::Apply(args) => apply::apply(&args),
+        Command::Rollback(args) => apply::rollback(&args),
+        Command::Uninstall(args) => apply::uninstall(&args),
+        Command::Prove(args) => prove::run(&args),
+        Command::Impact(args) => impact::impact(&args),
+        Command::Unlock(args) => impact::unlock(&args),
+        Command::Lock(args) => impact::lock(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => reference::schema(&args),

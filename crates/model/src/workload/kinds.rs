@@ -133,6 +133,12 @@ const fn kind(group: &'static str, kind: &'static str, pods: &'static [Pods]) ->
 }
 
 impl Kind {
+    /// Its resource in the API: all of the table's are named the plain way.
+    #[must_use]
+    pub fn plural(&self) -> String {
+        format!("{}s", self.kind.to_ascii_lowercase())
+    }
+
     const fn purpose(mut self, purpose: Purpose) -> Self {
         self.purpose = Some(purpose);
         self

@@ -3,7 +3,7 @@
 mod argo;
 mod count;
 pub mod kinds;
-mod pods;
+pub mod pods;
 mod purpose;
 pub(crate) mod strings;
 #[cfg(test)]

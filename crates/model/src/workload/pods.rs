@@ -89,6 +89,7 @@ impl<'a> Container<'a> {
     #[must_use]
     pub fn accelerators(&self) -> Total {
         let mut total = Total::new();
+        // The API server takes no request that differs from the limit, but a template may have both.
         for part in ["requests", "limits"] {
             let Some(Value::Map(entries)) = self.resources.key(part).value() else { continue };
             for entry in entries {
@@ -103,7 +104,8 @@ impl<'a> Container<'a> {
         // Spark's own words for the same (`sparkoperator.k8s.io/v1beta2`, GPUSpec).
         let gpu = self.field.key("gpu");
         if let (Some(name), Some(count)) = (gpu.key("name").str(), gpu.key("quantity").u64()) {
-            total.insert(name.to_owned(), count);
+            let known = total.entry(name.to_owned()).or_default();
+            *known = known.saturating_add(count);
         }
         total
     }
@@ -283,7 +285,7 @@ fn role_name<'a>(role: Role, field: &Field<'a>, wild: &[Wild<'a>], object: &Obje
 
 /// Keys of a KServe component that hold the model's container (`predictor.go`, `model` and the
 /// older one for each framework).
-const MODEL_KEYS: &[&str] = &[
+pub const MODEL_KEYS: &[&str] = &[
     "model",
     "sklearn",
     "xgboost",

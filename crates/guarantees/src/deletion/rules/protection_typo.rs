@@ -43,8 +43,6 @@ rule! {
 
 /// What people write when they mean yes, besides what is near to `true`.
 const YES: &[&str] = &["yes", "y", "on", "1", "enabled", "always", "cascading"];
-/// What people write when they mean no: a deliberate no is left alone.
-const NO: &[&str] = &["false", "no", "n", "off", "0", "never", "none", "disabled"];
 
 fn check(object: &Object<'_>, _: &Context<'_>, out: &mut Findings) {
     for part in ["annotations", "labels"] {
@@ -70,7 +68,7 @@ fn check(object: &Object<'_>, _: &Context<'_>, out: &mut Findings) {
 fn ours(value: &Field<'_>, out: &mut Findings) {
     let found = value.scalar().unwrap_or_default();
     let word = found.to_ascii_lowercase();
-    if value.str() == Some("true") || NO.contains(&word.as_str()) || is_placeholder(&found) {
+    if value.str() == Some("true") || super::super::enforce::NO.contains(&word.as_str()) || is_placeholder(&found) {
         return;
     }
     let right = || Fix::safe("write \"true\" in quotes", vec![Edit::Set(value.path(), "true".into())]);
@@ -100,7 +98,7 @@ fn kruise(object: &Object<'_>, part: &str, value: &Field<'_>, out: &mut Findings
     let only_always = object.is("", "Service") || object.is("networking.k8s.io", "Ingress");
     if found == "Always"
         || (found == "Cascading" && !only_always)
-        || NO.contains(&word.as_str())
+        || super::super::enforce::NO.contains(&word.as_str())
         || is_placeholder(&found)
     {
         return;

@@ -1,0 +1,109 @@
+//! `bedplate prove`: everything that should be refused is tried, with dry runs.
+
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use bedplate_cluster::prove::Outcome;
+use bedplate_model::Guarantee;
+
+use super::cluster::{Target, wait};
+use super::{Error, print};
+
+/// Options of `prove`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// What to prove
+    #[arg(value_name = "GUARANTEE", default_values_t = [Provable::Admission, Provable::Deletion])]
+    guarantees: Vec<Provable>,
+    /// The namespace that objects are tried in; nothing is created
+    #[arg(long, short, value_name = "NAMESPACE", default_value = "default")]
+    namespace: String,
+    /// Only what got through or could not be tried
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Guarantees that have a drill.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Provable {
+    /// Ceilings, registries, tags
+    Admission,
+    /// What is protected from deletion
+    Deletion,
+}
+
+impl std::fmt::Display for Provable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(Guarantee::from(*self).name())
+    }
+}
+
+impl From<Provable> for Guarantee {
+    fn from(provable: Provable) -> Self {
+        match provable {
+            Provable::Admission => Self::Admission,
+            Provable::Deletion => Self::Deletion,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
+    let guarantees: Vec<Guarantee> = args.guarantees.iter().map(|provable| (*provable).into()).collect();
+    let color = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    let paint = |text: &str, of: AnsiColor| {
+        let style = if color { Style::new().fg_color(Some(of.into())) } else { Style::new() };
+        format!("{style}{text:<12}{style:#}")
+    };
+    wait(async {
+        let cluster = args.target.connect().await?;
+        let (mut refused, mut through, mut off, mut untried) = (0, 0, 0, 0);
+        let mut failed = None;
+        cluster
+            .prove(&guarantees, &args.namespace, |attempt| {
+                let (word, note, dull) = match &attempt.outcome {
+                    Outcome::Refused(why) => {
+                        refused += 1;
+                        (paint("refused", AnsiColor::Green), why.clone(), true)
+                    }
+                    Outcome::Through => {
+                        through += 1;
+                        (
+                            paint("GOT THROUGH", AnsiColor::Red),
+                            format!("{} should have refused it", attempt.rule),
+                            false,
+                        )
+                    }
+                    Outcome::NotEnforced(mode) => {
+                        off += 1;
+                        (
+                            paint("GOT THROUGH", AnsiColor::Yellow),
+                            format!("the mode of {} is `{}`", attempt.rule, mode.name()),
+                            false,
+                        )
+                    }
+                    Outcome::Untried(why) => {
+                        untried += 1;
+                        (paint("not tried", AnsiColor::Yellow), why.clone(), false)
+                    }
+                };
+                if !(args.quiet && dull) && failed.is_none() {
+                    failed = print(&format!("{word} {}\n             {note}\n", attempt.what)).err();
+                }
+            })
+            .await?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        print(&format!(
+            "\n{refused} refused, {} got through, {untried} could not be tried; nothing was changed on {}\n",
+            through + off,
+            cluster.server
+        ))?;
+        if refused + through + off == 0 {
+            return Err(Error::Other("nothing could be tried, so nothing is proven".to_owned()));
+        }
+        Ok(ExitCode::from(u8::from(through + off > 0)))
+    })
+}

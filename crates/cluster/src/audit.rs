@@ -1,0 +1,182 @@
+//! The rules of `check` over what is in a cluster.
+//!
+//! Pods are by far the most of a cluster, and nearly all belong to something that is looked at itself: of those only
+//! the metadata is read. Everything else comes a page at a time and is dropped after it was judged, so memory grows
+//! with the largest page, not with the cluster.
+
+use bedplate_guarantees::check::{Run, Source, check, object_findings};
+use bedplate_guarantees::context::NoContext;
+use bedplate_guarantees::{Checked, Neighbours};
+use bedplate_model::document::FileKind;
+use bedplate_model::workload::kinds::TABLE;
+use bedplate_model::{Exemption, Node, Object, Profile, names};
+use serde_json::Value;
+
+use crate::{Cluster, Error, Place, Resource, yaml};
+
+/// Kinds besides the workloads that rules look at, or that tell rules something.
+const OTHERS: &[(&str, &str)] = &[
+    ("", "Namespace"),
+    ("", "ConfigMap"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("policy", "PodDisruptionBudget"),
+    ("resource.k8s.io", "ResourceClaimTemplate"),
+];
+
+/// Kinds that tell rules something about others: read first.
+const TELLING: &[&str] =
+    &["FlowSchema", "PriorityLevelConfiguration", "PodDisruptionBudget", "ResourceClaimTemplate", "DaemonSet"];
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Objects that were judged.
+    pub judged: usize,
+    /// Pods that were passed over because their owner was judged.
+    pub owned_pods: usize,
+}
+
+impl Cluster {
+    /// The profile of the cluster with its exemptions; the defaults where there is none.
+    ///
+    /// # Errors
+    /// No rights; a profile that this version cannot read.
+    pub async fn profile(&self) -> Result<Profile, Error> {
+        let mut documents = Vec::new();
+        if let Some(resource) = self.kind(names::GROUP, "StabilityProfile") {
+            documents.extend(self.get(Place { resource, namespace: None, name: names::PROFILE }).await?);
+        }
+        if let Some(resource) = self.kind(names::GROUP, "Exemption") {
+            self.list(resource, None, false, |object| documents.push(object)).await?;
+        }
+        for document in &mut documents {
+            if let Some(map) = document.as_object_mut() {
+                map.remove("status");
+            }
+        }
+        let text: Vec<_> = documents.iter().map(|document| format!("{document}\n")).collect();
+        let rules: Vec<_> = bedplate_guarantees::rules().map(|rule| rule.name).collect();
+        Profile::parse(&text.join("---\n"), &rules).map_err(|errors| {
+            let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
+            Error::Object(format!("StabilityProfile {}: {first}", names::PROFILE))
+        })
+    }
+
+    /// Judges everything in the cluster, or in one namespace. `each` gets every object that something was found of:
+    /// its name as `kind/namespace/name`, its text, and the findings.
+    ///
+    /// # Errors
+    /// No rights, no answer.
+    pub async fn audit(
+        &self,
+        profile: &Profile,
+        today: &str,
+        namespace: Option<&str>,
+        mut each: impl FnMut(&str, &str, &Checked),
+    ) -> Result<Seen, Error> {
+        let kinds: Vec<&Resource> = self.audited(namespace);
+        let mut neighbours = Neighbours::default();
+        for resource in kinds.iter().filter(|resource| TELLING.contains(&resource.kind.as_str())) {
+            self.list(resource, namespace, false, |object| {
+                let node = Node::from_json(&object);
+                if let Some(object) = Object::of_node(&node) {
+                    neighbours.add(&object);
+                }
+            })
+            .await?;
+        }
+        let run = Run { profile, neighbours: &neighbours, today };
+        let mut seen = Seen::default();
+        for resource in kinds {
+            if resource.kind == "Pod" && resource.group.is_empty() {
+                self.pods(resource, namespace, run, &mut seen, &mut each).await?;
+                continue;
+            }
+            self.list(resource, namespace, false, |object| {
+                if owner(&object).is_some() {
+                    return;
+                }
+                seen.judged += 1;
+                judge(object, run, &mut each);
+            })
+            .await?;
+        }
+        Ok(seen)
+    }
+
+    async fn pods(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        run: Run<'_>,
+        seen: &mut Seen,
+        each: &mut impl FnMut(&str, &str, &Checked),
+    ) -> Result<(), Error> {
+        let mut alone = Vec::new();
+        self.list(resource, namespace, true, |pod| {
+            let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            match owner(&pod) {
+                // A static pod's owner is its node, which nobody judges.
+                Some(kind) if kind != "Node" => seen.owned_pods += 1,
+                _ => alone.push((text("/metadata/namespace"), text("/metadata/name"))),
+            }
+        })
+        .await?;
+        for (namespace, name) in alone {
+            if let Some(pod) = self.get(Place { resource, namespace: Some(&namespace), name: &name }).await? {
+                seen.judged += 1;
+                judge(pod, run, each);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is looked at, of what the server serves.
+    fn audited(&self, namespace: Option<&str>) -> Vec<&Resource> {
+        let workloads = TABLE.iter().map(|row| (row.group, row.kind));
+        let mut found: Vec<&Resource> = Vec::new();
+        for (group, kind) in workloads.chain(OTHERS.iter().copied()) {
+            let served = self.kind(group, kind).filter(|resource| resource.can("list"));
+            if let Some(resource) = served.filter(|resource| namespace.is_none() || resource.namespaced)
+                && !found.contains(&resource)
+            {
+                found.push(resource);
+            }
+        }
+        found
+    }
+}
+
+/// The kind of what controls an object.
+fn owner(object: &Value) -> Option<String> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
+    owner.get("kind")?.as_str().map(str::to_owned)
+}
+
+fn judge(object: Value, run: Run<'_>, each: &mut impl FnMut(&str, &str, &Checked)) {
+    let node = Node::from_json(&object);
+    let found = Object::of_node(&node).is_some_and(|object| !object_findings(&object, run).is_empty());
+    if !found {
+        return;
+    }
+    let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let (kind, namespace, name) =
+        (text("/kind").to_ascii_lowercase(), text("/metadata/namespace"), text("/metadata/name"));
+    let shown =
+        [kind.as_str(), namespace, name].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+    // Written out, so that a finding has lines to show; the second judgement is of the few.
+    let written = yaml::text(&crate::bundle::essence(object));
+    let checked = check(Source { text: &written, kind: FileKind::Yaml, build: &NoContext }, run);
+    if !checked.findings.is_empty() {
+        each(&shown, &written, &checked);
+    }
+}
+
+/// The exemptions of a list of objects.
+#[must_use]
+pub fn exemptions(objects: &[Value]) -> Vec<Exemption> {
+    objects.iter().filter_map(|object| serde_json::from_value(object.get("spec")?.clone()).ok()).collect()
+}

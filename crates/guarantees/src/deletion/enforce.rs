@@ -1,0 +1,301 @@
+//! The guards of deletion. A deletion that is meant takes two requests: one that unlocks the object for a while and
+//! says why, and the deletion itself.
+//!
+//! | guard | refuses |
+//! | --- | --- |
+//! | `delete-protection` | deleting what is marked, what is a CRD of the field, what is a production namespace |
+//! | `protection-removed` | taking the mark away, from an object that is not unlocked |
+//! | `protected-content` | marking an object in a namespace that is not marked itself: the namespace would take it along |
+//! | `profile-narrowed` | a profile that protects less than before |
+//! | `unlock-lapsed` | what an unlock no longer covers |
+//! | `unlock-form` | an unlock for another object, by another user, or for long |
+
+use bedplate_model::Guarantee;
+use bedplate_model::names::{DELETE_PROTECTION, GROUP, KRUISE_DELETE_PROTECTION, PRODUCTION, UNLOCK};
+use bedplate_model::profile;
+use bedplate_model::workload::kinds::TABLE;
+use serde_json::{Value, json};
+
+use crate::enforce::{Guard, Params, Validation, cel};
+
+/// Longest time for which an object may be unlocked, in minutes.
+pub const UNLOCK_MINUTES: u32 = 60;
+
+/// The form of an unlock: name, end, user and reason.
+const UNLOCK_FORM: &str = r"^\S+ until \d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z by \S+: .*\S.*$";
+
+/// The guards.
+#[must_use]
+pub fn guards() -> Vec<Guard> {
+    vec![
+        delete_protection(),
+        protection_removed(),
+        protected_content(),
+        profile_narrowed(),
+        unlock_lapsed(),
+        unlock_form(),
+    ]
+}
+
+fn any(operations: &[&str]) -> Vec<Value> {
+    vec![json!({ "apiGroups": ["*"], "apiVersions": ["*"], "operations": operations, "resources": ["*"] })]
+}
+
+/// CEL: an annotation (or label) of an object.
+fn annotation(of: &str, name: &str) -> String {
+    format!("{of}.?metadata.?annotations[?{}]", cel::quote(name))
+}
+
+fn label(of: &str, name: &str) -> String {
+    format!("{of}.?metadata.?labels[?{}]", cel::quote(name))
+}
+
+/// CEL: whether an object is marked. Whatever is written but a plain no protects: a typo must not let a deletion pass.
+fn is_marked(of: &str) -> String {
+    let no = cel::list(NO.iter().copied());
+    let ours = |value: String| format!("!({value}.orValue('false').lowerAscii() in {no})");
+    format!(
+        "({} || {} || {})",
+        ours(annotation(of, DELETE_PROTECTION)),
+        ours(label(of, DELETE_PROTECTION)),
+        ours(label(of, KRUISE_DELETE_PROTECTION))
+    )
+}
+
+/// What people write when they mean no.
+pub const NO: &[&str] = &["false", "no", "n", "off", "0", "never", "none", "disabled"];
+
+fn is_unlocked(of: &str) -> String {
+    format!("{}.hasValue()", annotation(of, UNLOCK))
+}
+
+fn guard(rule: &'static str, params: Params, resources: Vec<Value>) -> Guard {
+    Guard {
+        rule,
+        guarantee: Guarantee::Deletion,
+        params,
+        spares_system: false,
+        resources,
+        conditions: Vec::new(),
+        variables: Vec::new(),
+        validations: Vec::new(),
+    }
+}
+
+/// The namespace controller empties a namespace whose deletion was let through: to refuse it would leave the namespace
+/// between life and death.
+const NOT_NAMESPACE_CONTROLLER: &str =
+    "request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'";
+
+/// What is protected without a mark.
+const BY_DEFAULT: &str = "variables.crd || variables.production";
+
+fn how_to_unlock() -> String {
+    format!(
+        "'. If it has to go: bedplate impact delete ' + variables.what + ' shows what goes with it; bedplate unlock ' + variables.what + \
+         ' --reason WHY lets one deletion through for {UNLOCK_MINUTES} minutes'"
+    )
+}
+
+fn delete_protection() -> Guard {
+    let mut groups: Vec<&str> = TABLE.iter().map(|row| row.group).filter(|group| group.contains('.')).collect();
+    groups.dedup();
+    groups.push(GROUP);
+    let patterns = format!(
+        "params.?spec.?deletion.?productionNamespaces.orValue({})",
+        cel::list(profile::PRODUCTION.iter().copied())
+    );
+    let crd =
+        "request.resource.group == 'apiextensions.k8s.io' && request.resource.resource == 'customresourcedefinitions'";
+    let namespace = "request.resource.group == '' && request.resource.resource == 'namespaces'";
+    let profile =
+        format!("request.resource.group == {} && request.resource.resource == 'stabilityprofiles'", cel::quote(GROUP));
+    Guard {
+        conditions: vec![
+            ("a-person-or-a-controller-that-may-wait", NOT_NAMESPACE_CONTROLLER.to_owned()),
+            // Most deletions are of pods and of nothing that is marked.
+            (
+                "marked-or-of-a-kind-that-matters",
+                format!("{} || ({crd}) || ({namespace}) || ({profile})", is_marked("oldObject")),
+            ),
+        ],
+        variables: vec![
+            ("marked".to_owned(), is_marked("oldObject")),
+            ("crd".to_owned(), format!("({crd}) && oldObject.spec.group in {}", cel::list(groups))),
+            ("production".to_owned(),
+                format!(
+                    "({namespace}) && ({} == 'true' || {patterns}.exists(p, {}))",
+                    format_args!("{}.orValue('')", label("oldObject", PRODUCTION)),
+                    cel::glob("p", "oldObject.metadata.name")
+                ),
+            ),
+            ("what".to_owned(), "request.resource.resource + ' ' + oldObject.metadata.name + oldObject.metadata.?namespace.optMap(n, ' -n ' + n).orValue('')".to_owned()),
+        ],
+        validations: vec![Validation {
+            expression: format!("!(variables.marked || {BY_DEFAULT} || ({profile})) || {}", is_unlocked("oldObject")),
+            message: format!(
+                "(variables.crd ? 'deleting the CRD ' + oldObject.metadata.name + ' deletes every ' + oldObject.spec.names.kind + ' of every namespace' : \
+                 variables.production ? oldObject.metadata.name + ' is a production namespace: everything in it would be deleted' : \
+                 request.resource.resource + ' ' + oldObject.metadata.name + ' is protected from deletion') + {}",
+                how_to_unlock()
+            ),
+        }],
+        ..guard("delete-protection", Params::Profile, any(&["DELETE"]))
+    }
+}
+
+fn protection_removed() -> Guard {
+    Guard {
+        conditions: vec![("marked", format!("{} && !{}", is_marked("oldObject"), is_marked("object")))],
+        variables: vec![("what".to_owned(), "request.resource.resource + ' ' + oldObject.metadata.name + oldObject.metadata.?namespace.optMap(n, ' -n ' + n).orValue('')".to_owned())],
+        validations: vec![Validation {
+            expression: is_unlocked("oldObject"),
+            message: format!(
+                "request.resource.resource + ' ' + oldObject.metadata.name + ' would lose its protection from deletion' + {}",
+                how_to_unlock()
+            ),
+        }],
+        ..guard("protection-removed", Params::Profile, any(&["UPDATE"]))
+    }
+}
+
+fn protected_content() -> Guard {
+    Guard {
+        conditions: vec![
+            ("newly-marked", format!("{} && (oldObject == null || !{})", is_marked("object"), is_marked("oldObject"))),
+            // `namespaceObject` is not there yet when conditions are asked; of a namespace its own name is.
+            (
+                "in-a-namespace",
+                "request.?namespace.orValue('') != '' && !(request.resource.group == '' && request.resource.resource == 'namespaces')"
+                    .to_owned(),
+            ),
+        ],
+        validations: vec![Validation {
+            expression: is_marked("namespaceObject"),
+            message: format!(
+                "'the namespace ' + variables.ns + ' is not protected itself, and deleting it would take this along: \
+                 kubectl annotate namespace ' + variables.ns + ' {DELETE_PROTECTION}=true, then try again'"
+            ),
+        }],
+        ..guard("protected-content", Params::Profile, any(&["CREATE", "UPDATE"]))
+    }
+}
+
+fn profile_narrowed() -> Guard {
+    let patterns = |of: &str| {
+        format!(
+            "{of}.?spec.?deletion.?productionNamespaces.orValue({})",
+            cel::list(profile::PRODUCTION.iter().copied())
+        )
+    };
+    let weak = |of: &str, name: &str| format!("{of}.?spec.?modes[?'{name}'].orValue('enforce') != 'enforce'");
+    let rules = ["deletion", "delete-protection", "protection-removed", "protected-content", "profile-narrowed"];
+    let weaker: Vec<_> =
+        rules.iter().map(|rule| format!("({} && !({}))", weak("object", rule), weak("oldObject", rule))).collect();
+    Guard {
+        variables: vec![
+            ("lost".to_owned(), format!("{}.filter(p, !(p in {}))", patterns("oldObject"), patterns("object"))),
+            ("weaker".to_owned(), weaker.join(" || ")),
+            ("what".to_owned(), "'stabilityprofiles ' + oldObject.metadata.name".to_owned()),
+        ],
+        validations: vec![Validation {
+            expression: format!("(variables.lost.size() == 0 && !variables.weaker) || {}", is_unlocked("oldObject")),
+            message: format!(
+                "(variables.lost.size() > 0 ? 'namespaces named ' + variables.lost[0] + ' would be protected no longer' : \
+                 'the guards of deletion would hold less strictly') + {}",
+                how_to_unlock()
+            ),
+        }],
+        ..guard(
+            "profile-narrowed",
+            Params::Profile,
+            vec![
+                json!({ "apiGroups": [GROUP], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["stabilityprofiles"] }),
+            ],
+        )
+    }
+}
+
+/// CEL: the parts of an unlock's text.
+fn unlock_part(of: &str, part: &str) -> String {
+    let text = format!("{}.orValue('')", annotation(of, UNLOCK));
+    match part {
+        "name" => format!("{text}.split(' until ')[0]"),
+        "until" => format!("timestamp({text}.split(' until ')[1].split(' by ')[0])"),
+        // A reason may have these words too.
+        _ => format!("{text}.split(': ')[0].split(' by ')[1]"),
+    }
+}
+
+/// The time, as the API server knows it: never more than a few seconds old.
+const NOW: &str = "timestamp(params.spec.renewTime)";
+
+fn unlock_lapsed() -> Guard {
+    Guard {
+        conditions: vec![
+            ("unlocked", is_unlocked("oldObject")),
+            // Taking the unlock back is always right; so is what changes no protection.
+            (
+                "uses-the-unlock",
+                format!("request.operation == 'DELETE' || ({} && !{})", is_marked("oldObject"), is_marked("object")),
+            ),
+        ],
+        validations: vec![Validation {
+            expression: format!(
+                "{}.orValue('').matches({}) && {} > {NOW}",
+                annotation("oldObject", UNLOCK),
+                cel::quote(UNLOCK_FORM),
+                unlock_part("oldObject", "until")
+            ),
+            message: format!(
+                "'the unlock of ' + oldObject.metadata.name + ' has lapsed or can not be read: ' + {}.orValue('')",
+                annotation("oldObject", UNLOCK)
+            ),
+        }],
+        ..guard("unlock-lapsed", Params::Clock, any(&["DELETE", "UPDATE"]))
+    }
+}
+
+fn unlock_form() -> Guard {
+    let new = annotation("object", UNLOCK);
+    Guard {
+        conditions: vec![(
+            "an-unlock-is-written",
+            format!(
+                "{new}.hasValue() && (oldObject == null || {}.orValue('') != {new}.orValue(''))",
+                annotation("oldObject", UNLOCK)
+            ),
+        )],
+        validations: vec![
+            Validation {
+                expression: format!("{new}.orValue('').matches({})", cel::quote(UNLOCK_FORM)),
+                message: format!(
+                    "'{UNLOCK} is not of the form \"NAME until 2026-01-01T00:00:00Z by USER: REASON\": use bedplate unlock'"
+                ),
+            },
+            Validation {
+                expression: format!("{} == object.metadata.name", unlock_part("object", "name")),
+                message: format!(
+                    "'{UNLOCK} names ' + {} + ', and this is ' + object.metadata.name",
+                    unlock_part("object", "name")
+                ),
+            },
+            Validation {
+                expression: format!("{} == request.userInfo.username", unlock_part("object", "by")),
+                message: format!(
+                    "'{UNLOCK} names the user ' + {} + ', and this request comes from ' + request.userInfo.username",
+                    unlock_part("object", "by")
+                ),
+            },
+            Validation {
+                expression: format!("{} <= {NOW} + duration('{UNLOCK_MINUTES}m')", unlock_part("object", "until")),
+                message: format!("'an unlock holds for at most {UNLOCK_MINUTES} minutes'"),
+            },
+            Validation {
+                expression: "request.operation == 'UPDATE'".to_owned(),
+                message: "'an object is not unlocked when it is made'".to_owned(),
+            },
+        ],
+        ..guard("unlock-form", Params::Clock, any(&["CREATE", "UPDATE"]))
+    }
+}

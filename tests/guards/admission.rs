@@ -1,0 +1,132 @@
+//! No job takes more than its share, and only trusted images run.
+
+use bedplate_tests::{job, pytorch};
+use serde_json::json;
+
+use crate::cluster;
+
+#[test]
+fn a_job_that_adds_up_to_64_gpus_is_refused_and_told_how_many() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    c.create(&pytorch(&ns, "big", 7, 8)).refused("this PyTorchJob asks for 64 accelerators, the ceiling is 8");
+    c.create(&job(&ns, "big", 64, 1)).refused("this Job asks for 64 accelerators, the ceiling is 8");
+    c.create(&job(&ns, "pod", 1, 9)).refused("a pod of this Job asks for 9 accelerators, the ceiling is 8");
+    c.create(&pytorch(&ns, "fits", 7, 1)).accepted();
+}
+
+#[test]
+fn a_team_with_a_higher_ceiling_may_use_it() {
+    let c = cluster();
+    let ns = c.namespace("roomy");
+    c.create(&pytorch(&ns, "big", 7, 8)).accepted();
+    c.create(&pytorch(&ns, "bigger", 8, 8)).refused("72 accelerators, the ceiling is 64");
+}
+
+#[test]
+fn workers_added_later_count_as_much_as_those_of_the_start() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    c.create(&pytorch(&ns, "grows", 1, 1)).accepted();
+    let raise = json!({ "spec": { "pytorchReplicaSpecs": { "Worker": { "replicas": 63 } } } }).to_string();
+    c.kubectl(&["patch", "pytorchjob", "grows", "-n", &ns, "--type=merge", "-p", &raise], "")
+        .refused("64 accelerators");
+    c.k(&format!("label pytorchjob grows -n {ns} team=vision")).accepted();
+}
+
+/// Guards that come after the objects must not freeze what runs.
+#[test]
+fn an_old_job_over_the_ceiling_may_be_labelled_and_shrunk_but_not_grow() {
+    let c = cluster();
+    let ns = c.namespace("old");
+    c.create(&pytorch(&ns, "old", 7, 8)).accepted();
+    let entry = json!([{ "op": "add", "path": "/spec/namespaces/-", "value": { "names": [ns], "modes": { "admission": "enforce" } } }]);
+    c.kubectl(&["patch", "stabilityprofile", "default", "--type=json", "-p", &entry.to_string()], "").accepted();
+    c.eventually(|| c.create(&pytorch(&ns, "new", 7, 8)).code != 0);
+    c.k(&format!("label pytorchjob old -n {ns} team=vision")).accepted();
+    let workers = |n: u32| json!({ "spec": { "pytorchReplicaSpecs": { "Worker": { "replicas": n } } } }).to_string();
+    let patch = |n: u32| c.kubectl(&["patch", "pytorchjob", "old", "-n", &ns, "--type=merge", "-p", &workers(n)], "");
+    patch(8).refused("72 accelerators");
+    patch(3).accepted();
+}
+
+#[test]
+fn an_image_from_an_unknown_place_is_refused_wherever_it_hides() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let pod = |part: &str, image: &str| {
+        let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": ns }, "spec": {
+            "containers": [{ "name": "a", "image": "docker.io/library/python:3.13" }] } });
+        pod["spec"][part] = json!([{ "name": "hidden", "image": image }]);
+        pod
+    };
+    c.create(&pod("containers", "registry.evil.example/miner:1")).refused("is from no trusted registry");
+    c.create(&pod("initContainers", "registry.evil.example/miner:1"))
+        .refused("registry.evil.example/miner:1 is from no");
+    c.create(&pod("containers", "docker.io.evil.example/library/python:3.13")).refused("no trusted registry");
+    c.create(&pod("containers", "docker.io/pytorch-evil/pytorch:2.7.0")).refused("no trusted registry");
+    c.create(&pod("containers", "python:3.13")).accepted();
+    // A container to debug comes by a request of its own.
+    let debug = c.kubectl(&["debug", "p", "-n", &ns, "--image=registry.evil.example/shell:1", "--profile=general"], "");
+    debug.refused("registry.evil.example/shell:1 is from no trusted registry");
+    let set = c.k(&format!("set image pod/p hidden=registry.evil.example/miner:1 -n {ns}"));
+    set.refused("no trusted registry");
+}
+
+#[test]
+fn a_tag_that_moves_is_refused_and_a_digest_is_not() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let run = |name: &str, image: &str| c.k(&format!("run {name} --image={image} -n {ns}"));
+    run("a", "docker.io/library/python:latest").refused("can change under you");
+    run("a", "docker.io/library/python").refused("can change under you");
+    let digest = "0".repeat(64);
+    run("a", &format!("docker.io/library/python:latest@sha256:{digest}")).accepted();
+}
+
+#[test]
+fn names_made_by_the_server_and_dry_runs_are_judged_the_same() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let mut nameless = job(&ns, "x", 64, 1);
+    nameless["metadata"] = json!({ "generateName": "x-", "namespace": ns });
+    c.create(&nameless).refused("64 accelerators");
+    c.kubectl(&["create", "--dry-run=server", "-f", "-"], &job(&ns, "x", 64, 1).to_string()).refused("64 accelerators");
+}
+
+#[test]
+fn a_team_that_is_only_warned_sees_the_warning_and_gets_its_job() {
+    let c = cluster();
+    let ns = c.namespace("warned");
+    let told = c.create(&job(&ns, "big", 64, 1)).accepted();
+    assert!(told.contains("Warning:") && told.contains("64 accelerators"), "{told}");
+}
+
+#[test]
+fn an_exemption_opens_one_door_and_closes_it_on_its_day() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let exemption = |name: &str, expires: &str| {
+        json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": format!("{ns}-{name}") },
+            "spec": { "rule": "gpu-ceiling", "subject": { "kind": "Job", "namespace": ns, "name": name },
+                "reason": "the yearly full-size run", "expires": expires } })
+    };
+    c.create(&exemption("full-size", "2999-01-01")).accepted();
+    c.create(&exemption("last-year", "2020-01-01")).accepted();
+    c.bedplate("apply").accepted();
+    c.eventually(|| c.create(&job(&ns, "full-size", 64, 1)).code == 0);
+    c.create(&job(&ns, "other", 64, 1)).refused("64 accelerators");
+    c.create(&job(&ns, "last-year", 64, 1)).refused("64 accelerators");
+    // And on an update, which has another clock.
+    let suspend = r#"{"spec":{"parallelism":65}}"#;
+    c.kubectl(&["patch", "job", "full-size", "-n", &ns, "--type=merge", "-p", suspend], "").accepted();
+    let nothing = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": "x" }, "spec": {
+        "rule": "gpu-ceiling", "subject": { "name": "x" }, "reason": " ", "expires": "2999-01-01" } });
+    c.create(&nothing).refused("a reason that a person can read");
+}
+
+#[test]
+fn what_a_cluster_needs_to_come_back_is_never_refused() {
+    let c = cluster();
+    c.create(&job("kube-system", "repair", 64, 1)).accepted();
+}

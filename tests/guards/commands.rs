@@ -1,0 +1,85 @@
+//! The commands against a cluster, as a person meets them.
+
+use bedplate_tests::{job, pytorch};
+
+use crate::cluster;
+
+#[test]
+fn the_audit_finds_in_the_cluster_what_check_finds_in_files() {
+    let c = cluster();
+    let ns = c.namespace("old");
+    c.create(&pytorch(&ns, "big", 7, 8)).accepted();
+    let told = c.bedplate(&format!("audit --namespace {ns}"));
+    assert_eq!(told.code, 1, "{}", told.text);
+    assert!(
+        told.text.contains("this PyTorchJob asks for 64 accelerators")
+            && told.text.contains(&format!("pytorchjob/{ns}/big")),
+        "{}",
+        told.text
+    );
+    let json = c.bedplate(&format!("audit --namespace {ns} --format json"));
+    assert!(
+        serde_json::from_str::<serde_json::Value>(json.text.split("note:").next().unwrap()).is_ok(),
+        "{}",
+        json.text
+    );
+}
+
+#[test]
+fn the_impact_of_a_deletion_is_told_before_it() {
+    let c = cluster();
+    let ns = c.namespace("impact");
+    c.create(&job(&ns, "train", 1, 1)).accepted();
+    let told = c.bedplate(&format!("impact delete namespace {ns}")).accepted();
+    assert!(told.contains("jobs.batch"), "{told}");
+    c.bedplate("impact delete crd nothing.example.org").refused("is not there");
+    c.bedplate("impact delete unicorn x").refused("this cluster serves no `unicorn`");
+}
+
+#[test]
+fn a_plan_after_an_apply_has_nothing_to_do() {
+    let c = cluster();
+    let told = c.bedplate("plan");
+    assert!(told.text.contains("\n0 of ") && told.code == 0, "{}", told.text);
+}
+
+/// A right that is missing is named, with the rule that gives it.
+#[test]
+fn a_user_without_rights_is_told_which_are_missing() {
+    let c = cluster();
+    let token = c.k("create token default -n default").accepted();
+    let config = c.cluster.folder.join("nobody.kubeconfig");
+    let text = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "x",
+        "clusters": [{ "name": "x", "cluster": { "server": c.cluster.server, "certificate-authority": c.cluster.folder.join("ca.crt") } }],
+        "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
+        "users": [{ "name": "x", "user": { "token": token.trim() } }],
+    });
+    std::fs::write(&config, text.to_string()).unwrap();
+    let told = c.bedplate_with(&config, "plan");
+    assert_eq!(told.code, 2, "{}", told.text);
+    assert!(told.text.contains("system:serviceaccount:default:default may not get"), "{}", told.text);
+    assert!(
+        told.text.contains("{apiGroups: [\"bedplate.dev\"], resources: [\"stabilityprofiles\"], verbs: [\"get\"]}"),
+        "{}",
+        told.text
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_to_be_so() {
+    let c = cluster();
+    let config = c.cluster.folder.join("gone.kubeconfig");
+    let text = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "x",
+        "clusters": [{ "name": "x", "cluster": { "server": "https://127.0.0.1:1" } }],
+        "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
+        "users": [{ "name": "x", "user": {} }],
+    });
+    std::fs::write(&config, text.to_string()).unwrap();
+    let told = c.bedplate_with(&config, "audit");
+    assert_eq!(told.code, 2);
+    assert!(told.text.contains("the API server at https://127.0.0.1:1 does not answer"), "{}", told.text);
+    let none = c.bedplate_with(&c.cluster.folder.join("no-such-file"), "audit");
+    assert!(none.code == 2 && none.text.contains("no cluster to talk to"), "{}", none.text);
+}

@@ -1,0 +1,62 @@
+//! From an empty cluster to a guarded one and back: a cluster of its own, since guards hold for all of it.
+#![allow(clippy::unwrap_used)]
+
+use bedplate_tests::{Harness, job};
+
+#[test]
+fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
+    let c = Harness::get(|_| {});
+    let ns = c.namespace("team");
+    c.create(&job(&ns, "before", 64, 1)).accepted();
+
+    let plan = c.bedplate("plan");
+    assert_eq!(plan.code, 1, "{}", plan.text);
+    assert!(plan.text.contains("+ StabilityProfile default"), "{}", plan.text);
+    assert!(
+        plan.text.contains(&format!("job/{ns}/before: this Job asks for 64 accelerators, the ceiling is 8")),
+        "{}",
+        plan.text
+    );
+    assert!(c.k("get crd stabilityprofiles.bedplate.dev").code != 0, "a plan changes nothing");
+
+    let told = c.bedplate("apply").accepted();
+    assert!(told.contains("refuses nothing yet"), "{told}");
+    c.bedplate("apply").accepted();
+    let proof = c.bedplate("prove");
+    assert!(proof.code == 1 && proof.text.contains("the mode of gpu-ceiling is `audit`"), "{}", proof.text);
+    c.create(&job(&ns, "audited", 64, 1)).accepted();
+
+    c.kubectl(&["patch", "stabilityprofile", "default", "--type=merge", "-p", r#"{"spec":{"modes":null}}"#], "")
+        .accepted();
+    c.eventually(|| c.bedplate("prove").code == 0);
+    c.create(&job(&ns, "enforced", 64, 1)).refused("the ceiling is 8");
+
+    // A new profile, and back.
+    let file = c.cluster.folder.join("bedplate.yaml");
+    std::fs::write(
+        &file,
+        "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {admission: {acceleratorsPerJob: 64}}\n",
+    )
+    .unwrap();
+    c.bedplate(&format!("apply --file {}", file.display())).accepted();
+    c.eventually(|| c.create(&job(&ns, "roomy", 64, 1)).code == 0);
+    c.bedplate("rollback").accepted();
+    c.eventually(|| c.create(&job(&ns, "narrow", 64, 1)).code != 0);
+
+    // Interrupted half-way: what is missing is made, the rest stays.
+    c.k("delete validatingadmissionpolicy gpu-ceiling.bedplate.dev").accepted();
+    let told = c.bedplate("apply").accepted();
+    assert!(
+        told.contains("created ValidatingAdmissionPolicy gpu-ceiling.bedplate.dev")
+            && told.contains("1 objects changed"),
+        "{told}"
+    );
+
+    c.bedplate("uninstall").accepted();
+    for kind in ["crd", "validatingadmissionpolicy", "validatingadmissionpolicybinding"] {
+        let left = c.k(&format!("get {kind} -o name")).accepted();
+        assert!(!left.contains("bedplate"), "{left}");
+    }
+    c.eventually(|| c.create(&job(&ns, "after", 64, 1)).code == 0);
+    c.bedplate("uninstall").accepted();
+}
