@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::{Authority, signing_key, write};
-use crate::process::{Id, Part, tail};
+use crate::image::Image;
+use crate::node::{self, Network, Node};
+use crate::process::{Id, Part, child_of, tail};
 use crate::run::{self, Result};
 use crate::tools;
 
@@ -24,12 +26,17 @@ pub enum Tier {
     Api,
     /// The same with a scheduler and KWOK: thousands of nodes and pods that only seem to run.
     Scale,
+    /// The same with containerd, kubelet, kube-proxy and CoreDNS: pods that run. Needs root.
+    Node,
 }
 
 /// How long a cluster may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The address of every part. Nothing listens elsewhere.
+/// The parts that are in the node's namespaces, where there is a node.
+const IN_NODE: &[&str] = &["node", "kube-controller-manager", "containerd", "coredns", "kube-proxy", "kubelet"];
+
+/// The address of every part. Nothing listens elsewhere, but for the link to a node.
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What is known of a cluster that is up.
@@ -45,6 +52,8 @@ pub struct Cluster {
     pub holder: Id,
     /// The parts, by name.
     pub parts: Vec<(String, Id)>,
+    /// The addresses of its node, where it has one.
+    pub network: Option<Network>,
 }
 
 impl Cluster {
@@ -159,11 +168,18 @@ impl Cluster {
         let mut waiting: Vec<_> = self.parts.iter().map(|(_, id)| *id).chain([self.holder]).collect();
         loop {
             waiting.retain(|id| id.runs());
-            if waiting.is_empty() {
+            // The kernel removes interfaces a moment after the last process that saw them.
+            let gone = self.network.is_none_or(Network::is_gone);
+            if waiting.is_empty() && gone {
                 break;
             }
             if started.elapsed() > Duration::from_secs(20) {
-                return Err(format!("processes {waiting:?} do not end"));
+                return Err(match self.network {
+                    Some(network) if waiting.is_empty() => {
+                        format!("the interface or a control group {} stays", network.name())
+                    }
+                    _ => format!("processes {waiting:?} do not end"),
+                });
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -191,27 +207,88 @@ impl Cluster {
         kubectl(&self.kubeconfig())
     }
 
+    /// Gives the cluster `count` nodes that KWOK plays, `fake-0` and so on; those that are there stay.
+    ///
+    /// # Errors
+    /// Where the tier has no KWOK, or the API server refuses them.
+    pub fn add_fake_nodes(&self, count: usize) -> Result<()> {
+        if self.tier < Tier::Scale {
+            return Err(format!("fake nodes need `--tier scale`; this cluster has tier {}", self.tier.name()));
+        }
+        let nodes: Vec<_> = (0..count)
+            .map(|number| {
+                serde_json::json!({ "apiVersion": "v1", "kind": "Node", "metadata": {
+                    "name": format!("fake-{number}"),
+                    "annotations": { "kwok.x-k8s.io/node": "fake" },
+                    "labels": { "kubernetes.io/hostname": format!("fake-{number}"), "type": "kwok" },
+                } })
+            })
+            .collect();
+        self.apply(&serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": nodes }).to_string())
+    }
+
+    /// Gives the node an image, which pods run with any `imagePullPolicy` but `Always`. `name` is a full name with a
+    /// registry: Kubernetes reads `local/model:1` as `docker.io/local/model:1`.
+    ///
+    /// # Errors
+    /// Where there is no node, or it does not take the image.
+    pub fn load_image(&self, name: &str, image: &Image) -> Result<()> {
+        let first = self.parts.iter().find(|(part, _)| part == "node");
+        let (Some(network), Some((_, first))) = (self.network, first) else {
+            return Err(format!("images need `--tier node`; this cluster has tier {}", self.tier.name()));
+        };
+        Node { network, first: first.pid }.import(&self.folder, name, image)
+    }
+
+    /// Applies manifests, as YAML or JSON.
+    ///
+    /// # Errors
+    /// What `kubectl` says.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        apply(&self.folder, manifests)
+    }
+
     fn start(folder: &Path, tier: Tier) -> Result<(Self, Vec<(String, Child)>)> {
-        let ports = free_ports::<3>()?;
-        let [etcd, peer, api] = ports;
-        let server = format!("https://{LOOPBACK}:{api}");
-        certificates(folder, &server)?;
         let mut children: Vec<(String, Child)> = Vec::new();
+        let node = if tier >= Tier::Node { Some(Node::start(folder, &mut children)?) } else { None };
+        let network = node.map(|node| node.network);
+        let [etcd, peer, api] = free_ports::<3>()?;
+        let server = format!("https://{}:{api}", network.map_or(LOOPBACK, Network::host));
+        certificates(folder, &server, network)?;
         let start = |part: Part, children: &mut Vec<(String, Child)>| -> Result<()> {
             children.push((part.name.to_owned(), part.start(folder)?));
             Ok(())
         };
         start(parts::etcd(folder, etcd, peer)?, &mut children)?;
-        start(parts::api_server(folder, etcd, api)?, &mut children)?;
+        start(parts::api_server(folder, etcd, api, network)?, &mut children)?;
         ready(folder, &mut children)?;
-        start(parts::controller_manager(folder)?, &mut children)?;
+        let controller_manager = parts::controller_manager(folder)?;
+        // It makes volumes where the node's pods find them.
+        let controller_manager = match node {
+            Some(node) => node.inside(controller_manager),
+            None => controller_manager,
+        };
+        start(controller_manager, &mut children)?;
         if tier >= Tier::Scale {
             start(parts::scheduler(folder)?, &mut children)?;
             start(parts::kwok(folder)?, &mut children)?;
         }
+        if let Some(node) = node {
+            start(node.containerd(folder)?, &mut children)?;
+            apply(folder, &node.objects()?)?;
+            start(node.coredns(folder)?, &mut children)?;
+            start(node.kube_proxy(folder)?, &mut children)?;
+            node.import_busybox(folder)?;
+            start(node.kubelet(folder)?, &mut children)?;
+            let ready = ["wait", "--for=condition=Ready", "--timeout=1s", "node", node::NAME];
+            until(folder, &mut children, &ready)?;
+        }
         // The controller manager makes it; before it is there, no pod can be created.
         until(folder, &mut children, &["get", "serviceaccount", "default", "--namespace", "default"])?;
         let me = std::process::id();
+        // What `unshare` and `nsenter` started, not they.
+        let in_node = node.map_or(&[][..], |_| IN_NODE);
+        let real = |name: &str, pid| if in_node.contains(&name) { child_of(pid).unwrap_or(pid) } else { pid };
         let known = |pid, name: &str| Id::of(pid).ok_or_else(|| format!("{name} ended"));
         let cluster = Self {
             tier,
@@ -220,8 +297,9 @@ impl Cluster {
             holder: known(me, "the holder")?,
             parts: children
                 .iter()
-                .map(|(name, child)| known(child.id(), name).map(|id| (name.clone(), id)))
+                .map(|(name, child)| known(real(name, child.id()), name).map(|id| (name.clone(), id)))
                 .collect::<Result<_>>()?,
+            network,
         };
         let text = serde_json::to_string_pretty(&cluster).map_err(|error| error.to_string())?;
         // Renamed into place: whoever sees it sees it whole.
@@ -239,6 +317,7 @@ impl Tier {
         match self {
             Self::Api => "api",
             Self::Scale => "scale",
+            Self::Node => "node",
         }
     }
 }
@@ -253,11 +332,21 @@ pub fn kubectl(kubeconfig: &Path) -> Result<Command> {
     Ok(command)
 }
 
+fn apply(folder: &Path, manifests: &str) -> Result<()> {
+    let mut command = kubectl(&folder.join("kubeconfig"))?;
+    run::fed(command.args(["apply", "--server-side", "--force-conflicts", "--filename", "-"]), manifests).map(drop)
+}
+
 /// Builds what a tier is made of, where it is not there yet.
 fn build(tier: Tier) -> Result<()> {
+    if tier >= Tier::Node {
+        // First: a build takes minutes.
+        node::check(&clusters())?;
+    }
     let needed: &[&str] = match tier {
         Tier::Api => &["etcd", "kubernetes"],
         Tier::Scale => &["etcd", "kubernetes", "kwok"],
+        Tier::Node => &["etcd", "kubernetes", "kwok", "containerd", "coredns"],
     };
     needed.iter().try_for_each(|name| tools::get(name)?.program().map(drop))
 }
@@ -309,15 +398,24 @@ const CLIENTS: &[(&str, &str, &[&str])] = &[
     ("admin", "bedplate-devcluster-admin", &["system:masters"]),
     ("controller-manager", "system:kube-controller-manager", &[]),
     ("scheduler", "system:kube-scheduler", &[]),
+    ("kubelet", "system:node:node", &["system:nodes"]),
+    ("kube-proxy", "system:kube-proxy", &[]),
+    ("coredns", "system:coredns", &[]),
 ];
 
-fn certificates(folder: &Path, server: &str) -> Result<()> {
+fn certificates(folder: &Path, server: &str, network: Option<Network>) -> Result<()> {
     let authority = Authority::new()?;
     write(&folder.join("ca.crt"), &authority.certificate)?;
     let (private, public) = signing_key()?;
     write(&folder.join("service-accounts.key"), &private)?;
     write(&folder.join("service-accounts.pub"), &public)?;
-    authority.write(folder, "server", "kube-apiserver", &[], &[LOOPBACK, Ipv4Addr::new(10, 96, 0, 1)])?;
+    let service = network.map_or(Ipv4Addr::new(10, 96, 0, 1), Network::api);
+    let address = network.map_or(LOOPBACK, Network::host);
+    authority.write(folder, "server", "kube-apiserver", &[], &[LOOPBACK, address, service])?;
+    if let Some(network) = network {
+        authority.write(folder, "kubelet-server", "system:node:node", &["system:nodes"], &[network.node()])?;
+        authority.write(folder, "kubelet-client", "kube-apiserver", &["system:masters"], &[])?;
+    }
     for (file, user, groups) in CLIENTS {
         authority.write(folder, file, user, groups, &[])?;
         let name = if *file == "admin" { "kubeconfig".to_owned() } else { format!("{file}.kubeconfig") };
@@ -379,11 +477,11 @@ fn ended(part: &str, status: std::process::ExitStatus, folder: &Path) -> String 
 mod parts {
     //! The parts of a cluster and the settings that matter.
 
-    use super::{LOOPBACK, Path, Result, tools};
+    use super::{LOOPBACK, Network, Path, Result, run, tools};
     use crate::process::Part;
 
     fn part(name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
-        Ok(Part { name, program: tools::get(tool)?.program()?, called, arguments: arguments.to_vec() })
+        Ok(Part { name, program: tools::get(tool)?.program()?, called, inside: None, arguments: arguments.to_vec() })
     }
 
     pub(super) fn etcd(folder: &Path, client: u16, peer: u16) -> Result<Part> {
@@ -407,30 +505,45 @@ mod parts {
         )
     }
 
-    pub(super) fn api_server(folder: &Path, etcd: u16, port: u16) -> Result<Part> {
+    pub(super) fn api_server(folder: &Path, etcd: u16, port: u16, network: Option<Network>) -> Result<Part> {
         let at = |file: &str| folder.join(file).display().to_string();
+        let (address, services) =
+            network.map_or((LOOPBACK, "10.96.0.0/16".to_owned()), |network| (network.host(), network.services()));
+        let more = if network.is_some() {
+            vec![
+                // For logs and exec. The node's name is in no DNS.
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+                format!("--kubelet-certificate-authority={}", at("ca.crt")),
+                format!("--kubelet-client-certificate={}", at("kubelet-client.crt")),
+                format!("--kubelet-client-key={}", at("kubelet-client.key")),
+            ]
+        } else {
+            // An endpoint may not be a loopback address; without pods nobody needs it.
+            vec!["--endpoint-reconciler-type=none".to_owned()]
+        };
         part(
             "kube-apiserver",
             "kubernetes",
             Some("kube-apiserver"),
             &[
                 format!("--etcd-servers=http://{LOOPBACK}:{etcd}"),
-                format!("--bind-address={LOOPBACK}"),
-                format!("--advertise-address={LOOPBACK}"),
-                // An endpoint may not be a loopback address; without pods nobody needs it.
-                "--endpoint-reconciler-type=none".to_owned(),
+                format!("--bind-address={address}"),
+                format!("--advertise-address={address}"),
                 format!("--secure-port={port}"),
                 format!("--client-ca-file={}", at("ca.crt")),
                 format!("--tls-cert-file={}", at("server.crt")),
                 format!("--tls-private-key-file={}", at("server.key")),
-                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                format!("--service-cluster-ip-range={services}"),
                 "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
                 format!("--service-account-key-file={}", at("service-accounts.pub")),
                 format!("--service-account-signing-key-file={}", at("service-accounts.key")),
                 "--authorization-mode=Node,RBAC".to_owned(),
                 "--allow-privileged=true".to_owned(),
                 format!("--admission-control-config-file={}", at("admission.json")),
-            ],
+            ]
+            .into_iter()
+            .chain(more)
+            .collect::<Vec<_>>(),
         )
     }
 
@@ -447,6 +560,8 @@ mod parts {
                 format!("--root-ca-file={}", at("ca.crt")),
                 "--leader-elect=false".to_owned(),
                 "--secure-port=0".to_owned(),
+                // Volumes of the class `local`, where there is a node.
+                "--enable-hostpath-provisioner=true".to_owned(),
             ],
         )
     }
@@ -471,6 +586,7 @@ mod parts {
             None,
             &[
                 format!("--kubeconfig={}", folder.join("kubeconfig").display()),
+                format!("--config={}", run::root().join("devcluster/kwok/stages.yaml").display()),
                 "--manage-all-nodes=false".to_owned(),
                 "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
                 "--node-lease-duration-seconds=40".to_owned(),

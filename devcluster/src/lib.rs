@@ -11,9 +11,12 @@
 
 pub mod certificates;
 pub mod cluster;
+pub mod image;
+pub mod node;
 pub mod process;
 pub mod run;
 pub mod tools;
 
 pub use cluster::{Cluster, Tier};
+pub use image::Image;
 pub use run::Result;

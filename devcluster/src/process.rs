@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,8 @@ pub struct Part {
     pub program: PathBuf,
     /// What it is called as, where one program is many.
     pub called: Option<&'static str>,
+    /// A process in whose namespaces it is to run.
+    pub inside: Option<u32>,
     /// Its arguments.
     pub arguments: Vec<String>,
 }
@@ -78,8 +81,13 @@ impl Part {
         let err = log.try_clone().map_err(run::file("write", &path))?;
         // setpriv: setting it in a child takes unsafe code in Rust. The program's own name goes by a link.
         let program = self.called.map_or_else(|| self.program.clone(), |name| self.program.with_file_name(name));
-        Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(process) = self.inside {
+            let enter = crate::node::enter(process);
+            command.arg(enter.get_program()).args(enter.get_args());
+        }
+        command
             .arg(program)
             .args(&self.arguments)
             .current_dir(logs)
@@ -89,6 +97,19 @@ impl Part {
             .spawn()
             .map_err(|error| format!("setpriv (Debian package util-linux), to start {}: {error}", self.name))
     }
+}
+
+/// The first child of a process, once it has one: `unshare` and `nsenter` start what they are asked for as theirs.
+#[must_use]
+pub fn child_of(parent: u32) -> Option<u32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    for _ in 0..500 {
+        if let Some(child) = std::fs::read_to_string(&path).ok()?.split_whitespace().next() {
+            return child.parse().ok();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
 }
 
 /// The last lines of a log, for a message.

@@ -1,5 +1,6 @@
 //! Running programs, and saying so.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,6 +49,25 @@ pub fn output(command: &mut Command, accepted: &[i32]) -> Result<String> {
     let shown = format!("{command:?}");
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{shown}: {error}"))?;
     if output.status.code().is_some_and(|code| accepted.contains(&code)) {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{shown} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Runs a command that reads `input`, and gives its standard output.
+pub fn fed(command: &mut Command, input: &str) -> Result<String> {
+    let shown = format!("{command:?}");
+    let failed = |error: std::io::Error| format!("{shown}: {error}");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let pipe = child.stdin.take();
+    // From a thread of its own: a program may write much before it has read all.
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| pipe.map(|mut pipe| pipe.write_all(input.as_bytes())));
+        child.wait_with_output()
+    });
+    let output = output.map_err(failed)?;
+    if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("{shown} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr)))

@@ -59,6 +59,16 @@ const TOOLS: &[Tool] = &[
     Tool { name: "kwok", version: "0.8.0", seconds: 70, source: Source::Module {
         folder: "kwok", programs: &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")], links: &[], stamp: "",
     } },
+    Tool { name: "containerd", version: "2.4.2", seconds: 70, source: Source::Module {
+        folder: "containerd", programs: &[
+            ("github.com/containerd/containerd/v2/cmd/containerd", "containerd"),
+            ("github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", "containerd-shim-runc-v2"),
+            ("github.com/containerd/containerd/v2/cmd/ctr", "ctr"),
+        ], links: &[], stamp: "",
+    } },
+    Tool { name: "coredns", version: "1.15.0", seconds: 140, source: Source::Module {
+        folder: "coredns", programs: &[("github.com/coredns/coredns", "coredns")], links: &[], stamp: "",
+    } },
     Tool { name: "kube-score", version: "1.20.0", seconds: 60, source: Source::Go {
         module: "github.com/zegl/kube-score", package: "cmd/kube-score", replace: &[], stamp: Some("main.version"),
     } },

@@ -15,6 +15,9 @@ pub(crate) enum Command {
         /// How much of a cluster
         #[arg(long, value_enum, default_value = "api")]
         tier: Tier,
+        /// Nodes that KWOK plays (tier scale)
+        #[arg(long, default_value_t = 0)]
+        fake_nodes: usize,
     },
     /// Stop a cluster and everything that it started
     Down {
@@ -48,13 +51,16 @@ fn name(text: &str) -> std::result::Result<String, String> {
 
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Up { name, tier } => {
+        Command::Up { name, tier, fake_nodes } => {
             let started = Instant::now();
             let (cluster, new) = Cluster::up(&name.name, *tier)?;
             if new {
                 eprintln!("xtask: cluster `{}` is up after {:.1} s", name.name, started.elapsed().as_secs_f64());
             } else {
                 eprintln!("xtask: cluster `{}` was up", name.name);
+            }
+            if *fake_nodes > 0 {
+                cluster.add_fake_nodes(*fake_nodes)?;
             }
             println!("export KUBECONFIG={}", cluster.kubeconfig().display());
         }
