@@ -90,12 +90,9 @@ const NOT_NAMESPACE_CONTROLLER: &str =
 /// What is protected without a mark.
 const BY_DEFAULT: &str = "variables.crd || variables.production";
 
-fn how_to_unlock() -> String {
-    format!(
-        "'. If it has to go: bedplate impact delete ' + variables.what + ' shows what goes with it; bedplate unlock ' + variables.what + \
-         ' --reason WHY lets one deletion through'"
-    )
-}
+/// CEL: the way out, for the end of a message. Needs `variables.what`.
+const HOW_TO_UNLOCK: &str = "'. If it has to go: bedplate impact delete ' + variables.what + ' shows what goes with it; \
+                             bedplate unlock ' + variables.what + ' --reason WHY lets one deletion through'";
 
 fn delete_protection() -> Guard {
     let mut groups: Vec<&str> = TABLE.iter().map(|row| row.group).filter(|group| group.contains('.')).collect();
@@ -137,7 +134,7 @@ fn delete_protection() -> Guard {
                 "(variables.crd ? 'deleting the CRD ' + oldObject.metadata.name + ' deletes every ' + oldObject.spec.names.kind + ' of every namespace' : \
                  variables.production ? oldObject.metadata.name + ' is a production namespace: everything in it would be deleted' : \
                  request.resource.resource + ' ' + oldObject.metadata.name + ' is protected from deletion') + {}",
-                how_to_unlock()
+                HOW_TO_UNLOCK
             ),
         }],
         ..guard("delete-protection", Params::Profile, any(&["DELETE"]))
@@ -152,7 +149,7 @@ fn protection_removed() -> Guard {
             expression: is_unlocked("oldObject"),
             message: format!(
                 "request.resource.resource + ' ' + oldObject.metadata.name + ' would lose its protection from deletion' + {}",
-                how_to_unlock()
+                HOW_TO_UNLOCK
             ),
         }],
         ..guard("protection-removed", Params::Profile, any(&["UPDATE"]))
@@ -203,7 +200,7 @@ fn profile_narrowed() -> Guard {
             message: format!(
                 "(variables.lost.size() > 0 ? 'namespaces named ' + variables.lost[0] + ' would be protected no longer' : \
                  'the guards of deletion would hold less strictly') + {}",
-                how_to_unlock()
+                HOW_TO_UNLOCK
             ),
         }],
         ..guard(
