@@ -113,19 +113,10 @@ impl Network {
 /// # Errors
 /// What is missing: the rights, or Debian packages.
 pub fn check(folder: &Path) -> Result<()> {
-    let root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
-    if !root {
+    if !is_root() {
         return Err("tier node runs containers, which needs root; `--tier api` and `--tier scale` do not".to_owned());
     }
-    let needed: &[(&str, bool)] = &[
-        ("iproute2", on_path("ip").is_some()),
-        ("iptables", on_path("iptables").is_some()),
-        ("runc", on_path("runc").is_some()),
-        ("busybox-static", static_busybox().is_some()),
-        ("containernetworking-plugins", plugins().is_some()),
-        ("util-linux", on_path("unshare").is_some() && on_path("nsenter").is_some() && on_path("setpriv").is_some()),
-    ];
-    let missing: Vec<_> = needed.iter().filter(|(_, there)| !there).map(|(package, _)| *package).collect();
+    let missing = missing();
     if !missing.is_empty() {
         return Err(format!("tier node needs Debian packages: apt-get install --yes {}", missing.join(" ")));
     }
@@ -140,6 +131,45 @@ pub fn check(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Debian packages that a node needs and this machine has not.
+#[must_use]
+pub fn missing() -> Vec<&'static str> {
+    let needed = [
+        ("iproute2", on_path("ip").is_some()),
+        ("iptables", on_path("iptables").is_some()),
+        ("runc", on_path("runc").is_some()),
+        ("busybox-static", static_busybox().is_some()),
+        ("containernetworking-plugins", plugins().is_some()),
+        ("util-linux", on_path("unshare").is_some() && on_path("nsenter").is_some() && on_path("setpriv").is_some()),
+    ];
+    needed.into_iter().filter(|(_, there)| !there).map(|(package, _)| package).collect()
+}
+
+/// Installs [`missing`] packages, as root on Debian; says so.
+///
+/// # Errors
+/// Where `apt-get` fails.
+pub fn install_missing() -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("xtask: installing Debian packages for the tier node: {}", missing.join(" "));
+    let apt = |arguments: &[&str]| {
+        run::succeed(
+            Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()),
+        )
+    };
+    apt(&["update", "--quiet"])?;
+    apt(&[&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat())
+}
+
+/// Whether this process may do everything.
+#[must_use]
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

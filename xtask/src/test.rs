@@ -5,6 +5,7 @@ use std::process::{ExitCode, Stdio};
 
 use crate::fuzz;
 use bedplate_devcluster::run::cargo;
+use bedplate_devcluster::{node, tools};
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -14,7 +15,18 @@ pub(crate) struct Options {
     fuzz_seconds: u32,
 }
 
+/// Further tools of the tier node.
+const NODE: &[&str] = &["containerd", "coredns", "kwok"];
+
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
+    // What the tests of real pods need; who is not root is told by the test that it leaves them out.
+    if node::is_root() {
+        node::install_missing()?;
+    }
+    // Built with its progress shown, before a test waits for it in silence.
+    for name in ["etcd", "kubernetes"].iter().chain(if node::is_root() { NODE } else { &[] }) {
+        tools::get(name)?.program()?;
+    }
     println!("== cargo test --workspace");
     let mut child = cargo(&["test", "--workspace", "--no-fail-fast"])
         .stdout(Stdio::piped())

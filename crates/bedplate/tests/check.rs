@@ -100,6 +100,29 @@ fn exit_codes_say_clean_found_or_could_not_run() {
 }
 
 #[cfg(unix)]
+/// As root, `--output /dev/null` once made an ordinary file of the device, for every program on the machine.
+#[cfg(unix)]
+#[test]
+fn a_report_never_takes_the_place_of_what_is_no_ordinary_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new(&[(
+        "a.yaml",
+        b"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: x}]}\n",
+    )]);
+    // A link that stands for the device: this test must not be able to do what it forbids.
+    let link = folder.0.path().join("null");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    folder.run(&["check", "--output", "null", "a.yaml"]);
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    folder.run(&["check", "--output", "report.txt", "a.yaml"]);
+    assert_eq!(folder.0.path().join("report.txt").metadata().unwrap().permissions().mode() & 0o400, 0o400);
+    // And a link to a manifest stays one when the manifest is fixed.
+    let (real, linked) = (folder.0.path().join("a.yaml"), folder.0.path().join("link.yaml"));
+    std::os::unix::fs::symlink(&real, &linked).unwrap();
+    folder.run(&["check", "--fix", "link.yaml"]);
+    assert!(linked.symlink_metadata().unwrap().is_symlink());
+}
+
 #[test]
 fn a_symlink_loop_does_not_hang_it() {
     let folder = Folder::new(&[("crd.yaml", CRD)]);

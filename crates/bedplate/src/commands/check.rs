@@ -248,6 +248,8 @@ fn progress(files: usize, quiet: bool) -> ProgressBar {
 /// Where the report goes.
 enum Output {
     Stdout,
+    /// What is no ordinary file is written to: a pipe, a terminal, `/dev/null`. To move a file there would replace it.
+    Special(std::fs::File, PathBuf),
     /// Written beside its place and moved there at the end, so that nobody reads half of it.
     File(std::io::BufWriter<tempfile::NamedTempFile>, PathBuf),
 }
@@ -255,20 +257,28 @@ enum Output {
 impl Output {
     fn open(path: Option<&Path>) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self::Stdout) };
+        let fail = |e: std::io::Error| Error::Other(format!("{}: {e}", path.display()));
+        if std::fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+            let file = std::fs::File::create(path).map_err(fail)?;
+            return Ok(Self::Special(file, path.to_owned()));
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file =
-            tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
+        // Readable like any new file; the default is for the owner only.
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(fail)?;
         Ok(Self::File(std::io::BufWriter::new(file), path.to_owned()))
     }
 
     fn write(&mut self, text: &str) -> Result<(), Error> {
         use std::io::Write;
-        match self {
-            Self::Stdout => print(text),
-            Self::File(file, path) => {
-                file.write_all(text.as_bytes()).map_err(|e| Error::Other(format!("{}: {e}", path.display())))
-            }
-        }
+        let (written, path) = match self {
+            Self::Stdout => return print(text),
+            Self::Special(file, path) => (file.write_all(text.as_bytes()), path),
+            Self::File(file, path) => (file.write_all(text.as_bytes()), path),
+        };
+        written.map_err(|e| Error::Other(format!("{}: {e}", path.display())))
     }
 
     fn close(self) -> Result<(), Error> {
