@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: ours beside its peers, on one machine, in one run. A timing is never a test.
 
+mod admission;
 mod corpus;
 mod measure;
 
@@ -19,6 +20,8 @@ use bedplate_devcluster::tools;
 pub(crate) enum Command {
     /// `bedplate check` beside other checkers of manifests; writes benches/RESULTS-check.md
     Check(Options),
+    /// A creation with and without the guards; writes benches/RESULTS-admission.md
+    Admission(admission::Options),
 }
 
 /// How to measure.
@@ -145,7 +148,10 @@ impl Entry {
 }
 
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
-    let Command::Check(options) = command;
+    let options = match command {
+        Command::Check(options) => options,
+        Command::Admission(options) => return admission::run(options),
+    };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;
     let ours = |files: usize| -> Result<Entry> {

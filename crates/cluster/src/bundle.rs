@@ -163,13 +163,17 @@ impl Cluster {
             loop {
                 match self.delete(place, false).await {
                     Ok(()) => {
+                        // It goes once its objects are gone; until then it would be in the way of a new installation.
+                        while tries < 120 && self.get(place).await?.is_some() {
+                            tries += 1;
+                            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+                        }
                         each(&title(&definition));
                         break;
                     }
                     Err(Error::NotFound(_)) => break,
-                    Err(Error::Refused(why)) if tries < 40 => {
+                    Err(Error::Refused(_)) if tries < 40 => {
                         tries += 1;
-                        debug_assert!(!why.is_empty());
                         tokio::time::sleep(std::time::Duration::from_millis(250)).await;
                     }
                     Err(error) => return Err(error),

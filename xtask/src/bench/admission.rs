@@ -1,0 +1,126 @@
+//! `cargo xtask bench admission`: what a creation costs with and without the guards, on one API server by turns.
+
+use std::fmt::Write as _;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use bedplate_devcluster::run::{self, Result};
+use bedplate_devcluster::{Cluster, Tier};
+use serde_json::json;
+
+/// Rounds with and without the guards, by turns: what the machine does meanwhile falls on both.
+const ROUNDS: usize = 3;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Jobs that are created in each round
+    #[arg(long, default_value_t = 400)]
+    jobs: usize,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let bedplate = run::bedplate(true)?;
+    let (cluster, _) = Cluster::up("bench", Tier::Api)?;
+    let measured = measure(&cluster, &bedplate, options.jobs);
+    cluster.down()?;
+    let (mut without, mut with, policies) = measured?;
+    without.sort_by(f64::total_cmp);
+    with.sort_by(f64::total_cmp);
+    let at = |times: &[f64], part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    let mut text = format!(
+        "# What a creation costs with the guards\n\nWritten by `cargo xtask bench admission`. {} Jobs with one GPU are created one after the other over one connection, \
+         {ROUNDS} rounds without and {ROUNDS} with all guards in place, by turns, on one API server {} with etcd on the same 2 cores. Times in ms, as the client sees them.\n\n\
+         | | p50 | p99 | mean |\n| --- | ---: | ---: | ---: |\n",
+        options.jobs,
+        cluster.server.split(':').next().map_or("", |_| "1.37.2"),
+    );
+    for (name, times) in [("without", &without), ("with", &with)] {
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        let _ = writeln!(text, "| {name} | {:.2} | {:.2} | {mean:.2} |", at(times, 0.5), at(times, 0.99));
+    }
+    let _ = writeln!(
+        text,
+        "| difference | {:.2} | {:.2} | |\n\n## Each policy\n\nThe API server's own `apiserver_validating_admission_policy_check_duration_seconds`, mean over every request that the policy was asked about.\n\n\
+         | policy | checks | mean, ms |\n| --- | ---: | ---: |",
+        at(&with, 0.5) - at(&without, 0.5),
+        at(&with, 0.99) - at(&without, 0.99)
+    );
+    for (policy, count, mean) in policies {
+        let _ = writeln!(text, "| {policy} | {count} | {mean:.3} |");
+    }
+    let place = run::root().join("benches/RESULTS-admission.md");
+    std::fs::write(&place, &text).map_err(run::file("write", &place))?;
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A policy, how often it was asked, and the mean time of an answer in ms.
+type Policy = (String, u64, f64);
+
+fn measure(cluster: &Cluster, bedplate: &std::path::Path, jobs: usize) -> Result<(Vec<f64>, Vec<f64>, Vec<Policy>)> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let command = |words: &[&str]| {
+        run::output(Command::new(bedplate).args(words).env("KUBECONFIG", cluster.kubeconfig()), &[0]).map(drop)
+    };
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 0..2 * ROUNDS {
+        let guarded = round % 2 == 1;
+        command(&[if guarded { "apply" } else { "uninstall" }])?;
+        if guarded {
+            command(&["apply", "--enforce"])?;
+            let patch = ["patch", "stabilityprofile", "default", "--type=merge", "-p", r#"{"spec":{"modes":null}}"#];
+            run::output(cluster.kubectl()?.args(patch), &[0])?;
+            std::thread::sleep(std::time::Duration::from_secs(8));
+        }
+        let times = runtime.block_on(create(cluster, jobs, round))?;
+        if guarded { with.extend(times) } else { without.extend(times) }
+    }
+    let metrics = run::output(cluster.kubectl()?.args(["get", "--raw", "/metrics"]), &[0])?;
+    Ok((without, with, policies(&metrics)))
+}
+
+async fn create(cluster: &Cluster, jobs: usize, round: usize) -> Result<Vec<f64>> {
+    let text = |error: bedplate_cluster::Error| error.to_string();
+    let client = bedplate_cluster::Cluster::connect(Some(&cluster.kubeconfig()), None).await.map_err(text)?;
+    let mut times = Vec::with_capacity(jobs);
+    for index in 0..jobs + 20 {
+        let job = json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": { "name": format!("bench-{round}-{index}"), "namespace": "default" },
+            "spec": { "suspend": true, "template": { "spec": { "restartPolicy": "Never", "containers": [{
+                "name": "train", "image": "docker.io/pytorch/pytorch:2.7.0", "resources": { "limits": { "nvidia.com/gpu": "1" } },
+            }] } } },
+        });
+        let started = Instant::now();
+        client.create(&job, false).await.map_err(text)?;
+        // The first ones warm up connections and caches.
+        if index >= 20 {
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    Ok(times)
+}
+
+fn policies(metrics: &str) -> Vec<Policy> {
+    let mut found: std::collections::BTreeMap<String, (f64, u64)> = std::collections::BTreeMap::new();
+    for line in metrics.lines() {
+        let Some(rest) = line.strip_prefix("apiserver_validating_admission_policy_check_duration_seconds_") else {
+            continue;
+        };
+        let policy = rest.split("policy=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        let value: f64 = rest.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0.0);
+        let entry = found.entry(policy.to_owned()).or_default();
+        if rest.starts_with("sum{") {
+            entry.0 += value;
+        } else if rest.starts_with("count{") {
+            entry.1 += value as u64;
+        }
+    }
+    found
+        .into_iter()
+        .filter(|(_, (_, count))| *count > 0)
+        .map(|(name, (sum, count))| (name, count, sum / count as f64 * 1e3))
+        .collect()
+}
