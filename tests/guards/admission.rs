@@ -130,3 +130,28 @@ fn what_a_cluster_needs_to_come_back_is_never_refused() {
     let c = cluster();
     c.create(&job("kube-system", "repair", 64, 1)).accepted();
 }
+
+/// A policy that runs out of the API server's CEL budget refuses: a large workflow must not meet that.
+#[test]
+fn a_workflow_of_500_gpu_steps_and_a_megabyte_is_judged_within_the_budget() {
+    let c = cluster();
+    let ns = c.namespace("roomy");
+    let templates: Vec<_> = (0..500)
+        .map(|n| {
+            json!({ "name": format!("step-{n}"), "container": {
+                "image": "docker.io/pytorch/pytorch:2.7.0", "command": ["python", "/workspace/step.py", format!("--shard={n}")],
+                "resources": { "requests": { "cpu": "4", "memory": "16Gi" }, "limits": { "memory": "16Gi", "nvidia.com/gpu": 1 } },
+                "env": [{ "name": "NOTES", "value": "x".repeat(2000) }],
+            } })
+        })
+        .collect();
+    let mut workflow = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "name": "large", "namespace": ns },
+        "spec": { "entrypoint": "step-0", "templates": templates },
+    });
+    assert!(workflow.to_string().len() > 1_000_000);
+    c.create(&workflow).accepted();
+    workflow["metadata"]["name"] = json!("large-and-bad");
+    workflow["spec"]["templates"][499]["container"]["resources"]["limits"]["nvidia.com/gpu"] = json!(9);
+    c.create(&workflow).refused("a pod of this Workflow asks for 9 accelerators");
+}

@@ -46,15 +46,23 @@ pub fn accelerator_prefixes() -> String {
     list(ACCELERATORS.iter().filter(|row| row.counts).filter_map(|row| row.name.strip_suffix('*')))
 }
 
-/// Whether `key` names the accelerator of the row `a`: one of `variables.names`, or of `variables.prefixes`.
-fn is_of_row(key: &str) -> String {
+/// Whether `key` names an accelerator: one of `variables.names`, or of `variables.prefixes`; with `of_row`, that of the
+/// row `a`.
+fn is_accelerator(key: &str, of_row: bool) -> String {
     // Rows of shares of a device stand before the devices that their names look like.
     let shares = ACCELERATORS.iter().filter(|row| !row.counts).filter_map(|row| row.name.split_once('*'));
     let not_share: String = shares
         .filter(|(_, end)| !end.is_empty())
         .map(|(start, end)| format!(" && !({key}.startsWith({}) && {key}.endsWith({}))", quote(start), quote(end)))
         .collect();
-    format!("(a in variables.names ? {key} == a : {key}.startsWith(a){not_share})")
+    if of_row {
+        format!("(a in variables.names ? {key} == a : {key}.startsWith(a){not_share})")
+    } else {
+        // Ordinary resources have no domain.
+        format!(
+            "({key}.contains('/') && ({key} in variables.names || variables.prefixes.exists(a, {key}.startsWith(a)){not_share}))"
+        )
+    }
 }
 
 /// A quantity that counts whole things, rounded up as `Quantity.Value` does; 0 where it is none.
@@ -65,12 +73,12 @@ fn quantity(value: &str) -> String {
     )
 }
 
-/// Accelerators of the row `a` of a container: the larger of its limit and its request.
-fn container(c: &str, resources: &str) -> String {
+/// Accelerators of a container: the larger of its limit and its request; with `of_row`, those of the row `a` only.
+fn container(c: &str, resources: &str, of_row: bool) -> String {
     format!(
         "[[{c}.?{resources}.?limits.orValue({{}}), {c}.?{resources}.?requests.orValue({{}})]].map(r, \
-         [0, 1].map(i, r[i].map(k, !{of_row} ? 0 : i == 0 ? {limit} : [{request} - (k in r[0] ? {limit} : 0), 0].max()).sum()).sum())[0]",
-        of_row = is_of_row("k"),
+         [0, 1].map(i, r[i].map(k, !{counts} ? 0 : i == 0 ? {limit} : [{request} - (k in r[0] ? {limit} : 0), 0].max()).sum()).sum())[0]",
+        counts = is_accelerator("k", of_row),
         limit = quantity("r[0][k]"),
         request = quantity("r[1][k]"),
     )
@@ -106,17 +114,20 @@ fn containers(shape: Shape, p: &str) -> String {
 }
 
 /// Accelerators of one pod at `p`, as the scheduler counts them, resource by resource: the larger of what runs
-/// together and of each init container beside the sidecars. Most pods have none, and are told by their resources' names.
+/// together and of each init container beside the sidecars. Most pods have no accelerator, nearly all no init container
+/// with one: only the rest is gone through row by row, which costs twenty times as much.
 fn pod(shape: Shape, p: &str) -> String {
     let resources = if shape == Shape::Trainer { "resourcesPerNode" } else { "resources" };
     let own = if shape == Shape::Spark { format!(" + {p}.?gpu.?quantity.orValue(0)") } else { String::new() };
     format!(
         "[({all}).filter(x, x[0] != 3 && ['limits', 'requests'].exists(s, x[1].?{resources}[?s].orValue({{}}).exists(k, k.contains('/'))))]\
-         .map(c, c.size() == 0 ? 0 : (variables.names + variables.prefixes).map(a, [c.map(x, [int(x[0]), {each}])]\
+         .map(c, !c.exists(x, x[0] == 2) ? c.map(x, {any}).sum() : \
+         (variables.names + variables.prefixes).map(a, [c.map(x, [int(x[0]), {each}])]\
          .map(l, [l.filter(x, x[0] < 2).map(x, x[1]).sum(), \
          ([0] + l.filter(x, x[0] == 2 && x[1] > 0).map(x, x[1] + l.filter(y, y[0] == 1).map(y, y[1]).sum())).max()].max())[0]).sum())[0]{own}",
         all = containers(shape, p),
-        each = container("x[1]", resources),
+        any = container("x[1]", resources, false),
+        each = container("x[1]", resources, true),
     )
 }
 
