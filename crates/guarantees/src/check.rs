@@ -220,7 +220,7 @@ fn apply(cx: &Context<'_>, found: &mut Vec<Finding>, mut run: impl FnMut(&Check,
 fn add(
     found: Vec<Finding>,
     subject: &SubjectRef,
-    document: Option<(usize, &Document)>,
+    document: Option<(usize, &Document<'_>)>,
     text: Option<&str>,
     run: Run<'_>,
     out: &mut Checked,
@@ -243,7 +243,7 @@ fn add(
     }
 }
 
-fn locate(place: &Place, document: Option<&Document>, text: Option<&str>) -> Span {
+fn locate(place: &Place, document: Option<&Document<'_>>, text: Option<&str>) -> Span {
     match (place, document) {
         (Place::Span(span), _) => *span,
         (Place::Path(path), Some(document)) => path.locate(&document.root).span(),
@@ -258,7 +258,7 @@ fn locate(place: &Place, document: Option<&Document>, text: Option<&str>) -> Spa
 
 /// The bytes of a file that hold a span of the text of one of its literal scalars: the same
 /// line, further right by the indentation.
-fn inside(text: &str, node: &bedplate_model::Node, inner: Span) -> Option<Span> {
+fn inside(text: &str, node: &bedplate_model::Node<'_>, inner: Span) -> Option<Span> {
     let Value::String(value) = &node.value else { return None };
     if node.style != Style::Literal {
         return None;

@@ -115,7 +115,7 @@ fn change(json: &mut Json, path: &[Segment], value: Option<&Json>) -> Option<()>
 }
 
 /// Where to splice, and what.
-fn set(text: &str, root: &Node, path: &FieldPath, value: &Json) -> Option<(Span, String)> {
+fn set(text: &str, root: &Node<'_>, path: &FieldPath, value: &Json) -> Option<(Span, String)> {
     let hit = path.locate(root);
     let eol = if text.contains("\r\n") { "\r\n" } else { "\n" };
     // A comment inside would go with what it speaks of.
@@ -200,8 +200,8 @@ fn set(text: &str, root: &Node, path: &FieldPath, value: &Json) -> Option<(Span,
 }
 
 /// Whether a comment stands between the values of a collection.
-fn has_comment(text: &str, node: &Node) -> bool {
-    fn in_scalar(node: &Node, at: u32) -> bool {
+fn has_comment(text: &str, node: &Node<'_>) -> bool {
+    fn in_scalar(node: &Node<'_>, at: u32) -> bool {
         let holds = |span: Span| span.start <= at && at < span.end;
         match &node.value {
             Value::Map(entries) => entries
@@ -216,7 +216,7 @@ fn has_comment(text: &str, node: &Node) -> bool {
 }
 
 /// A new value in the place of an old one.
-fn replacement(text: &str, old: &Node, value: &Json) -> Option<String> {
+fn replacement(text: &str, old: &Node<'_>, value: &Json) -> Option<String> {
     let raw = &text[old.span.range()];
     match (&old.value, old.style) {
         (Value::Map(_) | Value::Seq(_), Style::Flow) => Some(flow(value, raw.contains('"'))),
@@ -251,7 +251,7 @@ fn insert_after(text: &str, end: u32, lines: &str, eol: &str) -> (Span, String) 
 }
 
 /// The bytes of a field of a block mapping, with its lines.
-fn remove(text: &str, root: &Node, path: &FieldPath) -> Option<Span> {
+fn remove(text: &str, root: &Node<'_>, path: &FieldPath) -> Option<Span> {
     let hit = path.locate(root);
     let parent = FieldPath(path.0[..path.0.len().checked_sub(1)?].to_vec()).find(root)?;
     let (entry, Value::Map(entries)) = (hit.entry.filter(|_| hit.complete)?, &parent.value) else { return None };

@@ -14,7 +14,7 @@ enum Step<'a> {
 /// A place in an object. The place need not exist: rules speak of missing fields too.
 #[derive(Debug)]
 pub struct Field<'a> {
-    node: Option<&'a Node>,
+    node: Option<&'a Node<'a>>,
     steps: SmallVec<[Step<'a>; 10]>,
 }
 
@@ -28,7 +28,7 @@ impl Clone for Field<'_> {
 impl<'a> Field<'a> {
     /// The root of a document.
     #[must_use]
-    pub fn root(node: &'a Node) -> Self {
+    pub fn root(node: &'a Node<'a>) -> Self {
         Self { node: Some(node), steps: SmallVec::new() }
     }
 
@@ -73,13 +73,13 @@ impl<'a> Field<'a> {
 
     /// The node, where the field is there.
     #[must_use]
-    pub const fn node(&self) -> Option<&'a Node> {
+    pub const fn node(&self) -> Option<&'a Node<'a>> {
         self.node
     }
 
     /// The value, where the field is there.
     #[must_use]
-    pub fn value(&self) -> Option<&'a Value> {
+    pub fn value(&self) -> Option<&'a Value<'a>> {
         self.node.map(|node| &node.value)
     }
 
@@ -151,7 +151,7 @@ impl<'a> Field<'a> {
 
     /// The strings of a sequence of strings; items of other types are passed over.
     pub fn strings(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let items: &'a [Node] = match self.value() {
+        let items: &'a [Node<'a>] = match self.value() {
             Some(Value::Seq(items)) => items,
             _ => &[],
         };

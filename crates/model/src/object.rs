@@ -30,7 +30,7 @@ impl<'a> Object<'a> {
     /// The objects of a document: itself, or the items of a `List` (`List`, `PodList`, …),
     /// nested lists too.
     #[must_use]
-    pub fn of(document: &'a Document) -> Vec<Self> {
+    pub fn of(document: &'a Document<'a>) -> Vec<Self> {
         let mut found = Vec::new();
         Self::collect(Field::root(&document.root), &mut found);
         found
@@ -38,7 +38,7 @@ impl<'a> Object<'a> {
 
     /// The object of a tree without a document, such as a live object.
     #[must_use]
-    pub fn of_node(node: &'a Node) -> Option<Self> {
+    pub fn of_node(node: &'a Node<'a>) -> Option<Self> {
         Self::new(Field::root(node))
     }
 

@@ -35,14 +35,14 @@ impl FieldPath {
 
     /// The node at this path, where the whole path exists.
     #[must_use]
-    pub fn find<'a>(&self, root: &'a Node) -> Option<&'a Node> {
+    pub fn find<'a>(&self, root: &'a Node<'a>) -> Option<&'a Node<'a>> {
         let hit = self.locate(root);
         hit.complete.then_some(hit.node)
     }
 
     /// Follows the path as far as it exists.
     #[must_use]
-    pub fn locate<'a>(&self, root: &'a Node) -> Located<'a> {
+    pub fn locate<'a>(&self, root: &'a Node<'a>) -> Located<'a> {
         let mut hit = Located { node: root, entry: None, depth: 0, complete: true };
         for segment in &self.0 {
             let next = match (segment, &hit.node.value) {
@@ -64,9 +64,9 @@ impl FieldPath {
 #[derive(Clone, Copy, Debug)]
 pub struct Located<'a> {
     /// The deepest node on the path.
-    pub node: &'a Node,
+    pub node: &'a Node<'a>,
     /// The mapping entry that holds it, where it is not a sequence item or the root.
-    pub entry: Option<&'a Entry>,
+    pub entry: Option<&'a Entry<'a>>,
     /// How many segments were followed.
     pub depth: usize,
     /// Whether that was the whole path.

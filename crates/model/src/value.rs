@@ -1,5 +1,7 @@
-//! The tree that every document becomes: values with the byte span of each one.
+//! The tree that every document becomes: values with the byte span of each one. A tree borrows its strings from the
+//! text where they stand there as they read, which is nearly always.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A half-open range of byte offsets into the text of a source. Offsets always fall on
@@ -58,9 +60,9 @@ pub enum Style {
 
 /// A value and where it stands.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Node {
+pub struct Node<'t> {
     /// What it is.
-    pub value: Value,
+    pub value: Value<'t>,
     /// Its bytes. For a block collection: from its first key or dash to the end of its last value.
     pub span: Span,
     /// How it was written.
@@ -70,7 +72,7 @@ pub struct Node {
 /// A YAML or JSON value, by the rules that Kubernetes reads YAML with (YAML 1.1 booleans and
 /// octal integers, `sigs.k8s.io/yaml`).
 #[derive(Clone, PartialEq, Debug)]
-pub enum Value {
+pub enum Value<'t> {
     /// `null`, `~` or nothing.
     Null,
     /// `true`, `yes`, `on` and their opposites.
@@ -80,28 +82,28 @@ pub enum Value {
     /// Any other number.
     Float(f64),
     /// Everything else that is one value.
-    String(Box<str>),
+    String(Cow<'t, str>),
     /// A sequence.
-    Seq(Vec<Node>),
+    Seq(Vec<Node<'t>>),
     /// A mapping, in the order of the text, without duplicates.
-    Map(Vec<Entry>),
+    Map(Vec<Entry<'t>>),
 }
 
 /// One key of a mapping and its value.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Entry {
+pub struct Entry<'t> {
     /// The key. Keys that are not strings are kept as they were written.
-    pub key: Box<str>,
+    pub key: Cow<'t, str>,
     /// The bytes of the key.
     pub key_span: Span,
     /// The value.
-    pub value: Node,
+    pub value: Node<'t>,
 }
 
-impl Node {
+impl<'t> Node<'t> {
     /// The entry under `key`, where this is a mapping that has it.
     #[must_use]
-    pub fn entry(&self, key: &str) -> Option<&Entry> {
+    pub fn entry(&self, key: &str) -> Option<&Entry<'t>> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
             _ => None,
@@ -142,7 +144,7 @@ impl Node {
 
     /// A node without text, from a live object or an admission request.
     #[must_use]
-    pub fn from_json(json: &serde_json::Value) -> Self {
+    pub fn from_json(json: &'t serde_json::Value) -> Self {
         use serde_json::Value as Json;
         let value = match json {
             Json::Null => Value::Null,

@@ -5,6 +5,7 @@
 //!
 //! Most of the time of `check` went into scanning text one character at a time; this reads it by lines.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Limits;
@@ -18,14 +19,17 @@ const DEPTH: usize = 64;
 const KEY: usize = 512;
 
 /// The root of the document at `range`, or no root where it is empty; `None` where the library has to read it.
-pub(super) fn parse(text: &str, range: Range<usize>, limits: &Limits) -> Option<Vec<Node>> {
+pub(super) fn parse<'t>(text: &'t str, range: Range<usize>, limits: &Limits) -> Option<Vec<Node<'t>>> {
     let bytes = text.as_bytes().get(..range.end)?;
-    // Tabs, carriage returns and control characters have rules of their own.
-    let usual = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n');
-    if !bytes[range.start..].iter().all(usual) && !text[range.clone()].chars().all(is_usual) {
+    // Tabs, carriage returns and control characters have rules of their own. Without an early end, many bytes are
+    // looked at at once.
+    let usual = |all: bool, byte: &u8| all & matches!(byte, b' '..=b'~' | b'\n');
+    if !bytes[range.start..].iter().fold(true, usual) && !text[range.clone()].chars().all(is_usual) {
         return None;
     }
-    let mut reader = Reader { text, bytes, at: range.start, nodes: 0, limits };
+    let at = range.start;
+    let mut reader =
+        Reader { text, bytes, at, line: at, nodes: 0, limits: *limits, items: Vec::new(), entries: Vec::new() };
     if bytes[range.start..].starts_with(b"---") {
         reader.at += 3;
         reader.end_of_line()?;
@@ -36,17 +40,23 @@ pub(super) fn parse(text: &str, range: Range<usize>, limits: &Limits) -> Option<
     reader.next_line()?.is_none().then(|| vec![root])
 }
 
-struct Reader<'a> {
-    text: &'a str,
+struct Reader<'t> {
+    text: &'t str,
     /// The text up to the end of the document.
-    bytes: &'a [u8],
-    /// Where the next byte is. Between collections: at the first character of a line's content.
+    bytes: &'t [u8],
+    /// Where the next byte is. Between collections: at a line's beginning, or at the first character of its content.
     at: usize,
+    /// Where the line of the next byte begins.
+    line: usize,
     nodes: usize,
-    limits: &'a Limits,
+    limits: Limits,
+    /// What the open sequences hold so far, the innermost's last: each is cut off once its length is known.
+    items: Vec<Node<'t>>,
+    /// The same of the open mappings.
+    entries: Vec<Entry<'t>>,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -67,22 +77,18 @@ impl Reader<'_> {
 
     /// Past the spaces and the comment that may end a line, and the line's end. `None`: something else is there.
     fn end_of_line(&mut self) -> Option<()> {
-        let start = self.at;
         self.spaces();
         match self.peek() {
-            None => Some(()),
-            Some(b'\n') => {
-                self.at += 1;
-                Some(())
-            }
+            None => {}
+            Some(b'\n') => self.at += 1,
             // A comment needs a space in front, but at the beginning of a line.
-            Some(b'#') if self.at > start || start == 0 || self.bytes[start - 1] == b'\n' => {
-                self.at = self.line_end(self.at);
-                self.at = (self.at + 1).min(self.bytes.len());
-                Some(())
+            Some(b'#') if self.at == self.line || self.bytes[self.at - 1] == b' ' => {
+                self.at = (self.line_end(self.at) + 1).min(self.bytes.len());
             }
-            Some(_) => None,
+            Some(_) => return None,
         }
+        self.line = self.at;
+        Some(())
     }
 
     fn line_end(&self, from: usize) -> usize {
@@ -93,36 +99,27 @@ impl Reader<'_> {
     /// its column; no column at the end of the document. `None`: a document marker.
     fn next_line(&mut self) -> Option<Option<usize>> {
         loop {
-            let start = self.line_start();
-            self.at = start;
             self.spaces();
             match self.peek() {
                 None => return Some(None),
                 Some(b'\n' | b'#') => self.end_of_line()?,
-                Some(_) => {
-                    let marker = self.at == start
-                        && (self.bytes[start..].starts_with(b"...") || self.bytes[start..].starts_with(b"---"));
-                    return if marker { None } else { Some(Some(self.at - start)) };
+                Some(first) => {
+                    let marker = self.at == self.line
+                        && matches!(first, b'.' | b'-')
+                        && (self.bytes[self.at..].starts_with(b"...") || self.bytes[self.at..].starts_with(b"---"));
+                    return if marker { None } else { Some(Some(self.at - self.line)) };
                 }
             }
         }
     }
 
-    fn line_start(&self) -> usize {
-        let mut start = self.at;
-        while start > 0 && self.bytes[start - 1] == b' ' {
-            start -= 1;
-        }
-        start
-    }
-
-    fn node(&mut self, value: Value, start: usize, end: usize, style: Style) -> Option<Node> {
+    fn node(&mut self, value: Value<'t>, start: usize, end: usize, style: Style) -> Option<Node<'t>> {
         self.nodes += 1;
         (self.nodes <= self.limits.nodes).then(|| Node { value, span: Span::new(start, end), style })
     }
 
     /// A block collection whose first key or dash is here, at `column`.
-    fn block(&mut self, column: usize, depth: usize) -> Option<Node> {
+    fn block(&mut self, column: usize, depth: usize) -> Option<Node<'t>> {
         let depth = depth.checked_sub(1)?;
         if self.peek() == Some(b'-') && self.blank_ahead(1) {
             self.sequence(column, depth)
@@ -132,9 +129,9 @@ impl Reader<'_> {
         }
     }
 
-    fn sequence(&mut self, column: usize, depth: usize) -> Option<Node> {
+    fn sequence(&mut self, column: usize, depth: usize) -> Option<Node<'t>> {
         let start = self.at;
-        let mut items: Vec<Node> = Vec::new();
+        let first = self.items.len();
         loop {
             let dash = self.at;
             self.at += 1;
@@ -160,21 +157,22 @@ impl Reader<'_> {
                     }
                 }
             };
-            items.push(item);
+            self.items.push(item);
             match self.next_line()? {
                 Some(next) if next > column => return None,
                 Some(next) if next == column && self.peek() == Some(b'-') && self.blank_ahead(1) => {}
                 _ => break,
             }
         }
+        let items = self.items.split_off(first);
         let end = items.last()?.span.end as usize;
         self.node(Value::Seq(items), start, end, Style::Block)
     }
 
     /// A mapping whose first key has been read.
-    fn mapping(&mut self, column: usize, first: (Box<str>, Span), depth: usize) -> Option<Node> {
+    fn mapping(&mut self, column: usize, first: (Cow<'t, str>, Span), depth: usize) -> Option<Node<'t>> {
         let start = first.1.start as usize;
-        let mut entries: Vec<Entry> = Vec::new();
+        let first_entry = self.entries.len();
         let mut next = Some(first);
         while let Some((key, key_span)) = next {
             // The library counts keys as values.
@@ -205,7 +203,7 @@ impl Reader<'_> {
                 }
                 Some(_) => self.scalar(column, depth)?,
             };
-            entries.push(Entry { key, key_span, value });
+            self.entries.push(Entry { key, key_span, value });
             next = match self.next_line()? {
                 Some(next) if next > column => return None,
                 Some(next) if next == column => {
@@ -215,40 +213,38 @@ impl Reader<'_> {
                 _ => None,
             };
         }
+        let entries = self.entries.split_off(first_entry);
         duplicates(&entries).ok()?;
         let last = entries.last()?;
         let end = last.value.span.end.max(last.key_span.end) as usize;
         self.node(Value::Map(entries), start, end, Style::Block)
     }
 
-    /// A key and its colon, where one is here. `None` leaves `at` anywhere.
-    fn key(&mut self) -> Option<(Box<str>, Span)> {
+    /// A key and its colon, where one is here. `None` leaves `at` anywhere on the line.
+    fn key(&mut self) -> Option<(Cow<'t, str>, Span)> {
         let start = self.at;
-        let node = match self.peek()? {
-            quote @ (b'"' | b'\'') => self.quoted(quote)?,
+        let key = match self.peek()? {
+            quote @ (b'"' | b'\'') => key_text(self.quoted(quote)?.value)?,
             byte if is_key(byte) && byte != b'-' => {
-                while self.peek().is_some_and(is_key) {
-                    self.at += 1;
-                }
-                let text = &self.text[start..self.at];
-                Node {
-                    value: plain(text).unwrap_or_else(|| Value::String(text.into())),
-                    span: Span::new(start, self.at),
-                    style: Style::Block,
+                self.at += self.bytes[start..].iter().position(|byte| !is_key(*byte))?;
+                let written = &self.text[start..self.at];
+                match plain(written) {
+                    Some(value) => key_text(value)?,
+                    None => Cow::Borrowed(written),
                 }
             }
             _ => return None,
         };
+        let span = Span::new(start, self.at);
         if self.peek() != Some(b':') || !self.blank_ahead(1) || self.at - start > KEY {
             return None;
         }
         self.at += 1;
-        let span = node.span;
-        Some((key_text(node)?, span))
+        Some((key, span))
     }
 
     /// A value that begins on this line, behind a key or a dash at `column`, up to the end of its last line.
-    fn scalar(&mut self, column: usize, depth: usize) -> Option<Node> {
+    fn scalar(&mut self, column: usize, depth: usize) -> Option<Node<'t>> {
         let node = match self.peek()? {
             b'|' => return self.literal(column),
             b'[' | b'{' => self.flow(depth)?,
@@ -264,29 +260,39 @@ impl Reader<'_> {
         Some(node)
     }
 
-    fn plain(&mut self) -> Option<Node> {
+    fn plain(&mut self) -> Option<Node<'t>> {
         let start = self.at;
-        let end = self.line_end(start);
-        let line = &self.bytes[start..end];
-        let mut stop = line.len();
-        for found in memchr::memchr2_iter(b':', b'#', line) {
-            match line[found] {
-                b':' if matches!(line.get(found + 1), None | Some(b' ')) => return None,
-                b'#' if line[found - 1] == b' ' => {
-                    stop = found;
+        let rest = &self.bytes[start..];
+        let mut end = rest.len();
+        for found in memchr::memchr3_iter(b'\n', b':', b'#', rest) {
+            match rest[found] {
+                b':' if matches!(rest.get(found + 1), None | Some(b' ' | b'\n')) => return None,
+                b'#' if rest[found - 1] != b' ' => {}
+                b'\n' | b'#' => {
+                    end = found;
                     break;
                 }
                 _ => {}
             }
         }
-        let written = self.text[start..start + stop].trim_end_matches(' ');
-        self.at = start + written.len();
-        let value = plain(written).unwrap_or_else(|| Value::String(written.into()));
-        self.node(value, start, self.at, Style::Block)
+        let node = self.plain_value(start, start + end);
+        self.at = node.span.end as usize;
+        Some(node)
+    }
+
+    /// What is written between two places, as a scalar without quotes.
+    fn plain_value(&mut self, start: usize, mut end: usize) -> Node<'t> {
+        self.nodes += 1;
+        while end > start && self.bytes[end - 1] == b' ' {
+            end -= 1;
+        }
+        let written = &self.text[start..end];
+        let value = plain(written).unwrap_or(Value::String(Cow::Borrowed(written)));
+        Node { value, span: Span::new(start, end), style: Style::Block }
     }
 
     /// A scalar in quotes that begins and ends on this line.
-    fn quoted(&mut self, quote: u8) -> Option<Node> {
+    fn quoted(&mut self, quote: u8) -> Option<Node<'t>> {
         let start = self.at;
         let rest = &self.bytes[start + 1..];
         let length = memchr::memchr3(quote, b'\\', b'\n', rest)?;
@@ -294,13 +300,13 @@ impl Reader<'_> {
         if rest[length] != quote || (quote == b'\'' && rest.get(length + 1) == Some(&b'\'')) {
             return None;
         }
-        let content = &self.text[start + 1..start + 1 + length];
+        let content = Cow::Borrowed(&self.text[start + 1..start + 1 + length]);
         self.at = start + length + 2;
-        Some(Node { value: Value::String(content.into()), span: Span::new(start, self.at), style: Style::Quoted })
+        Some(Node { value: Value::String(content), span: Span::new(start, self.at), style: Style::Quoted })
     }
 
     /// A `[…]` or `{…}` that ends on this line.
-    fn flow(&mut self, depth: usize) -> Option<Node> {
+    fn flow(&mut self, depth: usize) -> Option<Node<'t>> {
         let depth = depth.checked_sub(1)?;
         let start = self.at;
         let list = self.peek() == Some(b'[');
@@ -339,7 +345,7 @@ impl Reader<'_> {
         self.node(value, start, self.at, Style::Flow)
     }
 
-    fn flow_value(&mut self, depth: usize) -> Option<Node> {
+    fn flow_value(&mut self, depth: usize) -> Option<Node<'t>> {
         let start = self.at;
         match self.peek()? {
             b'[' | b'{' => return self.flow(depth),
@@ -360,13 +366,11 @@ impl Reader<'_> {
                 _ => self.at += 1,
             }
         }
-        let written = self.text[start..self.at].trim_end_matches(' ');
-        let value = plain(written).unwrap_or_else(|| Value::String(written.into()));
-        self.node(value, start, start + written.len(), Style::Block)
+        Some(self.plain_value(start, self.at))
     }
 
     /// A literal block scalar behind a key or a dash at `column`.
-    fn literal(&mut self, column: usize) -> Option<Node> {
+    fn literal(&mut self, column: usize) -> Option<Node<'t>> {
         // The library says that it starts where its text does.
         let mut start = self.at;
         self.at += 1;
@@ -421,6 +425,7 @@ impl Reader<'_> {
             }
             self.at = line_end + 1;
         }
+        self.line = self.at;
         indent?;
         match chomp {
             Some(b'-') => {}
@@ -474,6 +479,7 @@ mod tests {
         is_read("- name: \"a: b\"\n  v: [a, \"b\", 1, {c: d}, []]\n- {}\n");
         is_read("on: yes\n1: 2\nurl: http://x:80/#y\ncmd: --flag=a:b\n");
         is_read("a:\n  -\n    x: 1\n");
+        is_read("a:\n  # why\n  b: 1\n    # whose\n  c:\n  # what\n  - d # e\n  # f\n");
     }
 
     #[test]

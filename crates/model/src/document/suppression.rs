@@ -60,7 +60,7 @@ pub fn find(text: &str) -> Vec<Suppression> {
 /// The bytes of the outermost value that starts on a line: the key and its value, the item of
 /// a list, or the whole document where its first line is meant.
 #[must_use]
-pub fn scope(root: &Node, lines: &LineIndex<'_>, line: usize) -> Option<Span> {
+pub fn scope(root: &Node<'_>, lines: &LineIndex<'_>, line: usize) -> Option<Span> {
     let starts = |span: Span| span.is_some() && lines.line(span.start) == line;
     if starts(root.span) {
         return Some(root.span);

@@ -15,18 +15,18 @@ use crate::workload::strings;
 
 /// One document of a file.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Document {
+pub struct Document<'t> {
     /// Its tree. Spans are offsets into the whole file.
-    pub root: Node,
+    pub root: Node<'t>,
     /// Where the document stands in the file: from its `---` line to the next.
     pub span: Span,
 }
 
 /// A file's documents, and what could not be read of it.
 #[derive(PartialEq, Debug, Default)]
-pub struct Parsed {
+pub struct Parsed<'t> {
     /// The documents that could be read, in order. Empty ones are left out.
-    pub documents: Vec<Document>,
+    pub documents: Vec<Document<'t>>,
     /// At most one error for each document that could not.
     pub errors: Vec<SyntaxError>,
 }
@@ -34,7 +34,7 @@ pub struct Parsed {
 /// Reads a text of any number of YAML or JSON documents. Never fails as a whole: what could
 /// not be read is in [`Parsed::errors`].
 #[must_use]
-pub fn parse(text: &str, limits: &Limits) -> Parsed {
+pub fn parse<'t>(text: &'t str, limits: &Limits) -> Parsed<'t> {
     read(text, limits, |range| match block::parse(text, range.clone(), limits) {
         Some(roots) => Ok(roots),
         None => Builder::new(text, range, limits).run(),
@@ -43,11 +43,15 @@ pub fn parse(text: &str, limits: &Limits) -> Parsed {
 
 /// What [`parse`] gives, without its fast path: for the tests and the fuzzing that compare the two.
 #[must_use]
-pub fn parse_slowly(text: &str, limits: &Limits) -> Parsed {
+pub fn parse_slowly<'t>(text: &'t str, limits: &Limits) -> Parsed<'t> {
     read(text, limits, |range| Builder::new(text, range, limits).run())
 }
 
-fn read(text: &str, limits: &Limits, document: impl Fn(Range<usize>) -> Result<Vec<Node>, SyntaxError>) -> Parsed {
+fn read<'t>(
+    text: &'t str,
+    limits: &Limits,
+    document: impl Fn(Range<usize>) -> Result<Vec<Node<'t>>, SyntaxError>,
+) -> Parsed<'t> {
     let mut parsed = Parsed::default();
     if text.len() > limits.bytes {
         parsed.errors.push(SyntaxError {
@@ -91,28 +95,40 @@ pub(super) fn cut(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Collections that are still open.
-enum Open {
-    Seq { items: Vec<Node>, start: usize, style: Style, anchor: usize },
-    Map { entries: Vec<Entry>, key: Option<(Box<str>, Span)>, start: usize, style: Style, anchor: usize, merge: bool },
+enum Open<'t> {
+    Seq {
+        items: Vec<Node<'t>>,
+        start: usize,
+        style: Style,
+        anchor: usize,
+    },
+    Map {
+        entries: Vec<Entry<'t>>,
+        key: Option<(Cow<'t, str>, Span)>,
+        start: usize,
+        style: Style,
+        anchor: usize,
+        merge: bool,
+    },
 }
 
 struct Builder<'a> {
     text: &'a str,
     range: Range<usize>,
-    limits: &'a Limits,
-    stack: Vec<Open>,
-    anchors: Vec<(usize, Node, usize)>,
-    roots: Vec<Node>,
+    limits: Limits,
+    stack: Vec<Open<'a>>,
+    anchors: Vec<(usize, Node<'a>, usize)>,
+    roots: Vec<Node<'a>>,
     nodes: usize,
     alias_nodes: usize,
 }
 
 impl<'a> Builder<'a> {
-    fn new(text: &'a str, range: Range<usize>, limits: &'a Limits) -> Self {
+    fn new(text: &'a str, range: Range<usize>, limits: &Limits) -> Self {
         Self {
             text,
             range,
-            limits,
+            limits: *limits,
             stack: Vec::new(),
             anchors: Vec::new(),
             roots: Vec::new(),
@@ -121,7 +137,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn run(mut self) -> Result<Vec<Node>, SyntaxError> {
+    fn run(mut self) -> Result<Vec<Node<'a>>, SyntaxError> {
         let mut options = Options::default();
         options.flow_nesting_limit = self.limits.depth;
         options.block_nesting_limit = self.limits.depth;
@@ -135,7 +151,7 @@ impl<'a> Builder<'a> {
         Ok(self.roots)
     }
 
-    fn event(&mut self, event: Event<'_>, start: usize, end: usize) -> Result<(), SyntaxError> {
+    fn event(&mut self, event: Event<'a>, start: usize, end: usize) -> Result<(), SyntaxError> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let (value, style) = scalar(text, style, tag.as_ref().map(|tag| tag.suffix()));
@@ -202,7 +218,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
+    fn add(&mut self, node: Node<'a>, anchor: usize) -> Result<(), SyntaxError> {
         self.nodes += 1;
         if self.nodes + self.alias_nodes > self.limits.nodes {
             return Err(SyntaxError {
@@ -225,7 +241,7 @@ impl<'a> Builder<'a> {
             Some(Open::Map { entries, key, merge, .. }) => match key.take() {
                 None => {
                     let span = node.span;
-                    let Some(text) = key_text(node) else {
+                    let Some(text) = key_text(node.value) else {
                         return Err(SyntaxError {
                             message: "a key is a list or a mapping, Kubernetes takes strings only".to_owned(),
                             span,
@@ -301,7 +317,7 @@ const fn structure(style: StructureStyle) -> Style {
     }
 }
 
-fn count(node: &Node) -> usize {
+fn count(node: &Node<'_>) -> usize {
     1 + match &node.value {
         Value::Seq(items) => items.iter().map(count).sum(),
         Value::Map(entries) => entries.iter().map(|entry| count(&entry.value)).sum(),
@@ -309,8 +325,8 @@ fn count(node: &Node) -> usize {
     }
 }
 
-pub(super) fn key_text(node: Node) -> Option<Box<str>> {
-    match node.value {
+pub(super) fn key_text(value: Value<'_>) -> Option<Cow<'_, str>> {
+    match value {
         Value::String(text) => Some(text),
         Value::Bool(b) => Some(b.to_string().into()),
         Value::Int(i) => Some(i.to_string().into()),
@@ -322,7 +338,7 @@ pub(super) fn key_text(node: Node) -> Option<Box<str>> {
 
 /// `<<: *defaults` as `sigs.k8s.io/yaml` reads it: keys of the mapping itself win, then the
 /// earlier of the merged ones.
-fn merge_keys(entries: &mut Vec<Entry>) -> Result<(), SyntaxError> {
+fn merge_keys(entries: &mut Vec<Entry<'_>>) -> Result<(), SyntaxError> {
     let mut merged = Vec::new();
     let mut kept = Vec::with_capacity(entries.len());
     for entry in entries.drain(..) {
@@ -349,7 +365,7 @@ fn merge_keys(entries: &mut Vec<Entry>) -> Result<(), SyntaxError> {
         };
         merged.extend(sources.into_iter().flatten());
     }
-    let mut seen: HashSet<Box<str>> = kept.iter().map(|entry| entry.key.clone()).collect();
+    let mut seen: HashSet<Cow<'_, str>> = kept.iter().map(|entry| entry.key.clone()).collect();
     kept.extend(merged.into_iter().filter(|entry| seen.insert(entry.key.clone())));
     *entries = kept;
     Ok(())
@@ -357,7 +373,7 @@ fn merge_keys(entries: &mut Vec<Entry>) -> Result<(), SyntaxError> {
 
 /// The API server refuses duplicate keys under strict validation and keeps the last otherwise;
 /// both surprise.
-pub(super) fn duplicates(entries: &[Entry]) -> Result<(), SyntaxError> {
+pub(super) fn duplicates(entries: &[Entry<'_>]) -> Result<(), SyntaxError> {
     let twice = if entries.len() <= 16 {
         entries.iter().enumerate().find(|(i, entry)| entries[..*i].iter().any(|e| e.key == entry.key)).map(|(_, e)| e)
     } else {
@@ -374,7 +390,7 @@ pub(super) fn duplicates(entries: &[Entry]) -> Result<(), SyntaxError> {
 }
 
 /// A scalar by the rules of YAML 1.1 that `sigs.k8s.io/yaml` (and so kubectl) follows.
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&str>) -> (Value, Style) {
+fn scalar<'t>(text: Cow<'t, str>, style: ScalarStyle, tag: Option<&str>) -> (Value<'t>, Style) {
     let style = match style {
         ScalarStyle::Plain => Style::Block,
         ScalarStyle::Literal => Style::Literal,
@@ -385,14 +401,18 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&str>) -> (Value, 
         (Style::Block, None) | (_, Some("int" | "float" | "bool" | "null")) => plain(&text),
         _ => None,
     };
-    (value.unwrap_or_else(|| Value::String(text.into())), style)
+    (value.unwrap_or(Value::String(text)), style)
 }
 
 /// The value of a plain scalar that is not a string.
-pub(super) fn plain(text: &str) -> Option<Value> {
+pub(super) fn plain(text: &str) -> Option<Value<'static>> {
     match text.as_bytes().first() {
         None => return Some(Value::Null),
         Some(b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'y' | b'Y' | b'o' | b'O') => {
+            // The longest of the words has five letters.
+            if text.len() > 5 {
+                return None;
+            }
             return match text {
                 "~" | "null" | "Null" | "NULL" => Some(Value::Null),
                 "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(Value::Bool(true)),
@@ -432,7 +452,7 @@ pub(super) fn plain(text: &str) -> Option<Value> {
 mod tests {
     use super::*;
 
-    fn one(text: &str) -> Node {
+    fn one(text: &str) -> Node<'_> {
         let parsed = parse(text, &Limits::DEFAULT);
         assert_eq!(parsed.errors, [], "{text}");
         parsed.documents.into_iter().next().unwrap().root
@@ -467,7 +487,7 @@ mod tests {
         let root = one("a: yes\nb: 0644\nc: 1e3\nd: 1.2.3\ne: 12\nf: '12'\ng: ~\nh: -1\ni: infinity\nj: 1_000\n");
         let values: Vec<_> =
             ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|k| root.get(k).unwrap().value.clone()).into();
-        let string = |s: &str| Value::String(s.into());
+        let string = |s: &'static str| Value::String(s.into());
         assert_eq!(
             values,
             [

@@ -8,13 +8,13 @@ use crate::document::SyntaxError;
 use crate::value::{Node, Span, Value};
 
 /// Every mistake of `node`.
-pub(super) fn check(node: &Node, schema: &Schema) -> Vec<SyntaxError> {
+pub(super) fn check(node: &Node<'_>, schema: &Schema) -> Vec<SyntaxError> {
     let mut errors = Vec::new();
     walk(node, node.span, schema, schema, &mut errors);
     errors
 }
 
-fn walk(node: &Node, at: Span, schema: &Schema, root: &Schema, errors: &mut Vec<SyntaxError>) {
+fn walk(node: &Node<'_>, at: Span, schema: &Schema, root: &Schema, errors: &mut Vec<SyntaxError>) {
     let schema = resolve(schema, root);
     // An optional field: whatever else it may be, it may be null.
     if let Some(options) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Schema::as_array) {
@@ -107,7 +107,7 @@ fn resolve<'a>(schema: &'a Schema, root: &'a Schema) -> &'a Schema {
 }
 
 /// `off` without quotes is a truth value to YAML 1.1; here it is the word.
-fn one_of(node: &Node, at: Span, values: &[&str], errors: &mut Vec<SyntaxError>) {
+fn one_of(node: &Node<'_>, at: Span, values: &[&str], errors: &mut Vec<SyntaxError>) {
     let text = match &node.value {
         Value::String(text) => text.to_string(),
         Value::Bool(false) if values.contains(&"off") => return,

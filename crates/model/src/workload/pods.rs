@@ -356,7 +356,7 @@ fn containers<'a>(spec: &Field<'a>, shape: Shape) -> Vec<Container<'a>> {
 /// Finds pods of an unknown kind: any mapping whose `containers` is a list of mappings with an
 /// image. Replicas are the nearest `replicas` above.
 pub(super) fn by_structure<'a>(object: &Object<'a>, out: &mut Vec<PodSet<'a>>) {
-    fn is_pod_spec(node: &Node) -> bool {
+    fn is_pod_spec(node: &Node<'_>) -> bool {
         let Some(Value::Seq(items)) = node.get("containers").map(|n| &n.value) else { return false };
         !items.is_empty()
             && items.iter().all(|item| item.get("image").is_some() || item.get("name").is_some())

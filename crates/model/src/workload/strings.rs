@@ -4,13 +4,15 @@
 //! and edits see it like any other part of the object. A string whose text is not written as it
 //! reads (escapes in double quotes) stays a string.
 
+use std::borrow::Cow;
+
 use super::kinds;
 use crate::document::{Limits, parse};
-use crate::value::{Node, Style, Value};
+use crate::value::{Entry, Node, Span, Style, Value};
 
 /// Puts trees in the place of the strings of an object that its kind's row names. `text` is the
 /// whole file's, of which the spans tell.
-pub(crate) fn unfold(root: &mut Node, text: &str) {
+pub(crate) fn unfold(root: &mut Node<'_>, text: &str) {
     let word = |key: &str| root.get(key).and_then(Node::as_str).unwrap_or_default();
     let (api_version, kind) = (word("apiVersion"), word("kind"));
     if kind.ends_with("List") {
@@ -30,7 +32,7 @@ pub(crate) fn unfold(root: &mut Node, text: &str) {
     }
 }
 
-fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
+fn child<'n, 't>(node: &'n mut Node<'t>, key: &str) -> Option<&'n mut Node<'t>> {
     match &mut node.value {
         Value::Map(entries) => entries.iter_mut().find(|entry| &*entry.key == key).map(|entry| &mut entry.value),
         _ => None,
@@ -38,17 +40,17 @@ fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
 }
 
 /// Every node that a path with `[]` leads to.
-fn each(node: &mut Node, path: &str, act: &mut dyn FnMut(&mut Node)) {
+fn each<'t>(node: &mut Node<'t>, path: &str, act: &mut dyn FnMut(&mut Node<'t>)) {
     let (part, rest) = path.split_once('.').unwrap_or((path, ""));
     let Some(next) = child(node, part.trim_end_matches("[]")) else { return };
-    let mut go = |node: &mut Node| if rest.is_empty() { act(node) } else { each(node, rest, act) };
+    let mut go = |node: &mut Node<'t>| if rest.is_empty() { act(node) } else { each(node, rest, act) };
     match &mut next.value {
         Value::Seq(items) if part.ends_with("[]") => items.iter_mut().for_each(go),
         _ => go(next),
     }
 }
 
-fn tree(node: &Node, text: &str) -> Option<Node> {
+fn tree(node: &Node<'_>, text: &str) -> Option<Node<'static>> {
     let value = node.as_str()?;
     let span = node.span.range();
     let (start, end) = match node.style {
@@ -61,14 +63,10 @@ fn tree(node: &Node, text: &str) -> Option<Node> {
     if node.style == Style::Quoted && written != value {
         return None;
     }
-    let parsed = parse(&without_actions(written), &Limits::DEFAULT);
+    let readable = without_actions(written);
+    let parsed = parse(&readable, &Limits::DEFAULT);
     let [document] = <[_; 1]>::try_from(parsed.documents).ok().filter(|_| parsed.errors.is_empty())?;
-    let mut root = document.root;
-    if !matches!(root.value, Value::Map(_)) {
-        return None;
-    }
-    shift(&mut root, start as u32);
-    Some(root)
+    matches!(document.root.value, Value::Map(_)).then(|| settle(document.root, start as u32))
 }
 
 /// The text without its `{{…}}`, every byte in its place: lines of nothing else become blank,
@@ -97,20 +95,29 @@ fn without_actions(text: &str) -> String {
     out
 }
 
-fn shift(node: &mut Node, by: u32) {
-    node.span.start += by;
-    node.span.end += by;
-    match &mut node.value {
-        Value::Seq(items) => items.iter_mut().for_each(|item| shift(item, by)),
-        Value::Map(entries) => {
-            for entry in entries {
-                entry.key_span.start += by;
-                entry.key_span.end += by;
-                shift(&mut entry.value, by);
-            }
-        }
-        _ => {}
-    }
+/// A tree that was read from another text, as if it had been read from the file: `by` bytes further down.
+fn settle(node: Node<'_>, by: u32) -> Node<'static> {
+    let shift = |span: Span| Span { start: span.start + by, end: span.end + by };
+    let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+    let value = match node.value {
+        Value::Null => Value::Null,
+        Value::Bool(b) => Value::Bool(b),
+        Value::Int(i) => Value::Int(i),
+        Value::Float(f) => Value::Float(f),
+        Value::String(text) => Value::String(own(text)),
+        Value::Seq(items) => Value::Seq(items.into_iter().map(|item| settle(item, by)).collect()),
+        Value::Map(entries) => Value::Map(
+            entries
+                .into_iter()
+                .map(|entry| Entry {
+                    key: own(entry.key),
+                    key_span: shift(entry.key_span),
+                    value: settle(entry.value, by),
+                })
+                .collect(),
+        ),
+    };
+    Node { value, span: shift(node.span), style: node.style }
 }
 
 #[cfg(test)]

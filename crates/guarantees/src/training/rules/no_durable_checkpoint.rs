@@ -164,7 +164,7 @@ fn durable(spec: &Field<'_>) -> bool {
 }
 
 /// Whether any text of an object names storage outside the cluster, or a claim.
-fn names_store(node: &Node) -> bool {
+fn names_store(node: &Node<'_>) -> bool {
     match &node.value {
         Value::String(text) => STORES.iter().any(|store| text.contains(store)),
         Value::Seq(items) => items.iter().any(names_store),
