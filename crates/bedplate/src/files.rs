@@ -94,8 +94,10 @@ pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
         match std::fs::metadata(path) {
             Err(source) => found.errors.push(FileError::Io { path: path.clone(), source }),
             Ok(metadata) if metadata.is_dir() => {
-                let walk = ignore::WalkBuilder::new(path).standard_filters(!no_ignore).require_git(false).build();
-                for entry in walk {
+                let mut walk = ignore::WalkBuilder::new(path);
+                // The order of paths, so that the sort below finds little to do.
+                walk.standard_filters(!no_ignore).require_git(false).sort_by_file_name(Ord::cmp);
+                for entry in walk.build() {
                     match entry {
                         Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_file()) => {
                             if let Some(kind) = kind_of(entry.path()) {
@@ -113,7 +115,7 @@ pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
         }
     }
     // The same file may be named twice.
-    files.sort_unstable();
+    files.sort();
     files.dedup();
     let patches = kustomize(&files, &mut found.kustomizations);
     files.retain(|file| {

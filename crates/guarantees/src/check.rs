@@ -3,7 +3,7 @@
 
 use bedplate_model::document::dockerfile::Dockerfile;
 use bedplate_model::document::suppression::{self, Suppression};
-use bedplate_model::document::{FileKind, Limits, Unrendered, parse, unrendered};
+use bedplate_model::document::{FileKind, Limits, Unrendered, parse, read, read_some};
 use bedplate_model::finding::{Finding, Place, SubjectRef};
 use bedplate_model::{
     Confidence, Document, FieldPath, LineIndex, Object, Profile, Severity, Span, Style, Value, Workload,
@@ -91,19 +91,21 @@ pub fn check(source: Source<'_>, run: Run<'_>) -> Checked {
 
 /// Learns what other files may ask about this one.
 pub fn survey(text: &str, neighbours: &mut Neighbours) {
-    if unrendered(text).is_none() {
-        for document in &parse(text, &Limits::DEFAULT).documents {
+    if let Ok(parsed) = read_some(text, &Limits::DEFAULT, Neighbours::may_learn_from) {
+        for document in &parsed.documents {
             Object::of(document).iter().for_each(|object| neighbours.add(object));
         }
     }
 }
 
 fn yaml(source: Source<'_>, run: Run<'_>, out: &mut Checked) {
-    if let Some(why) = unrendered(source.text) {
-        out.skipped = Some(why);
-        return;
-    }
-    let parsed = parse(source.text, &Limits::DEFAULT);
+    let parsed = match read(source.text, &Limits::DEFAULT) {
+        Ok(parsed) => parsed,
+        Err(why) => {
+            out.skipped = Some(why);
+            return;
+        }
+    };
     for error in parsed.errors {
         out.findings.push(syntax(error));
     }

@@ -1,10 +1,11 @@
 //! What a rule may know besides its subject.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bedplate_apf::{FlowSchema, PriorityLevel, Shadow, shadowed};
-use bedplate_model::{Object, Settings};
+use bedplate_model::{Field, Object, Settings};
+use memchr::memmem::Finder;
 
 /// A rule's surroundings.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +36,8 @@ impl BuildContext for NoContext {
 /// to stay small over a hundred thousand files.
 #[derive(Clone, Debug, Default)]
 pub struct Neighbours {
-    /// Selectors of PodDisruptionBudgets, by namespace.
-    pub budgets: BTreeMap<String, Vec<Selector>>,
+    /// Selectors of PodDisruptionBudgets, by namespace and by their first label.
+    budgets: BTreeMap<String, BTreeMap<Option<Label>, BTreeSet<Selector>>>,
     /// FlowSchemas.
     pub flow_schemas: Vec<FlowSchema>,
     /// PriorityLevelConfigurations.
@@ -49,24 +50,24 @@ pub struct Neighbours {
     pub node_local_dns: bool,
 }
 
-/// The labels that a selector asks for; one with expressions that we do not read matches all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector {
-    /// `matchLabels`.
-    pub labels: BTreeSet<(String, String)>,
-    /// Whether there are `matchExpressions` as well.
-    pub expressions: bool,
-}
+/// A label's name and value.
+pub type Label = (String, String);
+
+/// The labels that a selector asks for, `matchLabels`. One with expressions, which we do not read, may match all that
+/// have them.
+pub type Selector = BTreeSet<Label>;
 
 impl Neighbours {
     /// Words of which one stands in every file that [`Neighbours::add`] would learn from.
     pub const MARKS: &'static [&'static str] =
-        &["PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration", "ResourceClaimTemplate", "169.254.20.10"];
+        &["PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration", "ResourceClaimTemplate", "node-local-dns"];
 
     /// Whether a text may hold something that [`Neighbours::add`] would learn from.
     #[must_use]
     pub fn may_learn_from(text: &str) -> bool {
-        Self::MARKS.iter().any(|mark| memchr::memmem::find(text.as_bytes(), mark.as_bytes()).is_some())
+        static FINDERS: LazyLock<Vec<Finder<'_>>> =
+            LazyLock::new(|| Neighbours::MARKS.iter().map(Finder::new).collect());
+        FINDERS.iter().any(|mark| mark.find(text.as_bytes()).is_some())
     }
 
     /// FlowSchemas of the run that no request reaches.
@@ -75,11 +76,29 @@ impl Neighbours {
         self.shadows.get_or_init(|| shadowed(&self.flow_schemas))
     }
 
+    /// Whether a PodDisruptionBudget of a namespace picks pods with these labels, as far as labels tell.
+    #[must_use]
+    pub fn has_budget(&self, namespace: &str, labels: &Selector) -> bool {
+        let of_namespace = |selectors: &BTreeMap<Option<Label>, BTreeSet<Selector>>| {
+            // The first label is one of the pods', or there is none.
+            let mut firsts = labels.iter().cloned().map(Some).chain([None]);
+            firsts.any(|first| selectors.get(&first).is_some_and(|all| all.iter().any(|one| one.is_subset(labels))))
+        };
+        // An object without a namespace lands where the others of its directory do, whichever that is.
+        if namespace.is_empty() {
+            return self.budgets.values().any(of_namespace);
+        }
+        [namespace, ""].into_iter().filter_map(|namespace| self.budgets.get(namespace)).any(of_namespace)
+    }
+
     /// The facts of two runs over files, the first's before the second's.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         for (namespace, selectors) in other.budgets {
-            self.budgets.entry(namespace).or_default().extend(selectors);
+            let known = self.budgets.entry(namespace).or_default();
+            for (first, mut selectors) in selectors {
+                known.entry(first).or_default().append(&mut selectors);
+            }
         }
         self.flow_schemas.extend(other.flow_schemas);
         self.priority_levels.extend(other.priority_levels);
@@ -93,13 +112,9 @@ impl Neighbours {
         let namespace = || object.namespace().unwrap_or_default().to_owned();
         match (object.group(), object.kind) {
             ("policy", "PodDisruptionBudget") => {
-                let selector = object.at("spec.selector");
-                let labels = selector.key("matchLabels").entries();
-                let selector = Selector {
-                    labels: labels.filter_map(|(key, value)| Some((key.to_owned(), value.scalar()?))).collect(),
-                    expressions: selector.key("matchExpressions").exists(),
-                };
-                self.budgets.entry(namespace()).or_default().push(selector);
+                let labels = labels(&object.at("spec.selector.matchLabels"));
+                let selectors = self.budgets.entry(namespace()).or_default();
+                selectors.entry(labels.first().cloned()).or_default().insert(labels);
             }
             ("flowcontrol.apiserver.k8s.io", "FlowSchema") => {
                 self.flow_schemas.extend(typed::<FlowSchema>(object));
@@ -119,6 +134,11 @@ impl Neighbours {
             _ => {}
         }
     }
+}
+
+/// The labels of a field.
+pub(crate) fn labels(field: &Field<'_>) -> Selector {
+    field.entries().filter_map(|(name, value)| Some((name.to_owned(), value.scalar()?))).collect()
 }
 
 /// An object as its type; nothing for one that is not valid.

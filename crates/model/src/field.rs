@@ -35,22 +35,25 @@ impl<'a> Field<'a> {
     /// The field under `key`.
     #[must_use]
     pub fn key(&self, key: &'a str) -> Self {
-        let mut next = self.clone();
-        next.node = self.node.and_then(|node| node.get(key));
-        next.steps.push(Step::Key(key));
+        self.step(self.node.and_then(|node| node.get(key)), Step::Key(key))
+    }
+
+    // Written so that the steps are copied once.
+    fn step(&self, node: Option<&'a Node<'a>>, step: Step<'a>) -> Self {
+        let mut next = Self { node, steps: SmallVec::new() };
+        next.steps.extend_from_slice(&self.steps);
+        next.steps.push(step);
         next
     }
 
     /// The item at `index`.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        let mut next = self.clone();
-        next.node = match self.node.map(|node| &node.value) {
+        let node = match self.value() {
             Some(Value::Seq(items)) => items.get(index),
             _ => None,
         };
-        next.steps.push(Step::Index(index));
-        next
+        self.step(node, Step::Index(index))
     }
 
     /// The field at a dotted path of plain keys, such as `spec.template.spec`. Keys that hold a

@@ -67,10 +67,13 @@ impl ImageRef {
     /// ends at a path segment: `docker.io/acme` does not hold `docker.io/acme-evil/x`.
     #[must_use]
     pub fn is_under(&self, prefix: &str) -> bool {
-        let prefix = prefix.trim_end_matches('/').trim_end_matches("/*");
-        let name = self.name();
-        let Some(rest) = name.strip_prefix(prefix) else { return false };
-        !prefix.is_empty() && (rest.is_empty() || rest.starts_with('/'))
+        let Some(path) = prefix.strip_prefix(&*self.registry) else { return false };
+        let path = path.trim_end_matches('/').trim_end_matches("/*");
+        if path.is_empty() {
+            return true;
+        }
+        let rest = path.strip_prefix('/').and_then(|path| self.repository.strip_prefix(path));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Whether what runs can change under this reference: no digest, and no tag or `latest`.

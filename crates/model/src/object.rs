@@ -16,6 +16,8 @@ pub struct Object<'a> {
     pub api_version: &'a str,
     /// `kind`, such as `Job`.
     pub kind: &'a str,
+    group: &'a str,
+    version: &'a str,
 }
 
 impl<'a> Object<'a> {
@@ -24,7 +26,8 @@ impl<'a> Object<'a> {
     pub fn new(root: Field<'a>) -> Option<Self> {
         let api_version = root.key("apiVersion").str()?;
         let kind = root.key("kind").str()?;
-        Some(Self { root, api_version, kind })
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        Some(Self { root, api_version, kind, group, version })
     }
 
     /// The objects of a document: itself, or the items of a `List` (`List`, `PodList`, …),
@@ -55,14 +58,14 @@ impl<'a> Object<'a> {
 
     /// The API group: empty for the core group.
     #[must_use]
-    pub fn group(&self) -> &'a str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    pub const fn group(&self) -> &'a str {
+        self.group
     }
 
     /// The version, such as `v1beta1`.
     #[must_use]
-    pub fn version(&self) -> &'a str {
-        self.api_version.split_once('/').map_or(self.api_version, |(_, version)| version)
+    pub const fn version(&self) -> &'a str {
+        self.version
     }
 
     /// Whether this is a kind of a group, in any version.

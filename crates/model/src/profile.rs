@@ -559,9 +559,15 @@ impl Profile {
 /// The nearest of some names, where one is near enough to be meant.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    // What both begin with changes no distance, and is cheap to leave out.
+    let distance = |other: &str| {
+        let same =
+            name.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum::<usize>();
+        strsim::damerau_levenshtein(&name[same..], &other[same..])
+    };
     known
         .iter()
-        .map(|other| (strsim::damerau_levenshtein(name, other), *other))
+        .map(|other| (distance(other), *other))
         .min()
         .filter(|(distance, other)| *distance <= 1 + other.len() / 4)
         .map(|(_, other)| other)

@@ -1,8 +1,7 @@
 //! For programs: one object, a line a finding.
 
 use bedplate_guarantees::{Located, find};
-use bedplate_model::finding::Evidence as ModelEvidence;
-use bedplate_model::{Confidence, Edit, Guarantee, Safety, Severity, Span, SubjectRef};
+use bedplate_model::{Confidence, Edit, Fix, Guarantee, Safety, Severity, Span, SubjectRef};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +15,8 @@ pub(crate) struct Json {
     pub(crate) version: &'static str,
 }
 
-/// The whole output; only its schema is ever used, it is written piece by piece.
+/// The whole output. Only the schema of this and of what is in it is ever used: findings are most of what a run
+/// writes, and are written member by member.
 #[derive(JsonSchema)]
 #[schemars(title = "The output of `bedplate check --format json`")]
 #[allow(dead_code)]
@@ -42,8 +42,9 @@ struct ToolV1 {
 }
 
 /// A finding.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(dead_code)]
 struct FindingV1<'a> {
     /// The rule, or `syntax`, `suppression`.
     rule: &'a str,
@@ -82,8 +83,9 @@ struct FindingV1<'a> {
 }
 
 /// A Kubernetes object, a Dockerfile or a Corefile.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(dead_code)]
 struct SubjectV1<'a> {
     /// `apiVersion`; empty for a file that is not an object.
     api_version: &'a str,
@@ -97,8 +99,9 @@ struct SubjectV1<'a> {
 
 /// A part of a text. Lines and columns count from 1, columns in characters; the end is the
 /// place after the last character.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[allow(dead_code)]
 struct RegionV1 {
     /// First line.
     line: usize,
@@ -115,7 +118,8 @@ struct RegionV1 {
 }
 
 /// Another place in the same file.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
+#[allow(dead_code)]
 struct RelatedV1<'a> {
     /// A few words about it.
     label: &'a str,
@@ -125,7 +129,8 @@ struct RelatedV1<'a> {
 }
 
 /// What was found and what would be allowed.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
+#[allow(dead_code)]
 struct EvidenceV1<'a> {
     /// The value found.
     found: &'a str,
@@ -222,17 +227,73 @@ pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(OutputV1<'_>).to_value()
 }
 
-fn region(text: &Text<'_>, span: Span) -> RegionV1 {
+/// An object on its way.
+struct Members<'o> {
+    out: &'o mut Vec<u8>,
+    /// What stands before the next member.
+    before: u8,
+}
+
+impl<'o> Members<'o> {
+    const fn new(out: &'o mut Vec<u8>) -> Self {
+        Self { out, before: b'{' }
+    }
+
+    /// A member's name; its value has to follow.
+    fn name(&mut self, name: &str) -> &mut Vec<u8> {
+        self.out.push(std::mem::replace(&mut self.before, b','));
+        self.out.push(b'"');
+        self.out.extend(name.as_bytes());
+        self.out.extend(b"\":");
+        self.out
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        quoted(text, self.name(name));
+    }
+
+    fn maybe(&mut self, name: &str, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(name, text),
+            None => self.value(name, &()),
+        }
+    }
+
+    fn value(&mut self, name: &str, value: &impl Serialize) {
+        to_json(value, self.name(name));
+    }
+
+    fn end(self) {
+        self.out.push(b'}');
+    }
+}
+
+/// Text in quotes; most of it needs no escape (RFC 8259, section 7).
+fn quoted(text: &str, out: &mut Vec<u8>) {
+    // Without an early end, many bytes are looked at at once.
+    if text.bytes().fold(true, |plain, byte| plain & (byte >= b' ' && byte != b'"' && byte != b'\\')) {
+        out.push(b'"');
+        out.extend(text.as_bytes());
+        out.push(b'"');
+    } else {
+        to_json(text, out);
+    }
+}
+
+/// Nothing that is written here can fail to be: every key is a string.
+fn to_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+fn region(text: &Text<'_>, span: Span, to: &mut Members<'_>) {
     let bytes = text.clamp(span);
     let (start, end) = text.positions(span);
-    RegionV1 {
-        line: start.line,
-        column: start.column,
-        end_line: end.line,
-        end_column: end.column,
-        byte_start: bytes.start,
-        byte_end: bytes.end,
-    }
+    to.value("line", &start.line);
+    to.value("column", &start.column);
+    to.value("endLine", &end.line);
+    to.value("endColumn", &end.column);
+    to.value("byteStart", &bytes.start);
+    to.value("byteEnd", &bytes.end);
 }
 
 fn edit(edit: &Edit) -> EditV1<'_> {
@@ -245,36 +306,62 @@ fn edit(edit: &Edit) -> EditV1<'_> {
     }
 }
 
-fn subject(subject: &SubjectRef) -> Option<SubjectV1<'_>> {
-    (*subject != SubjectRef::default()).then(|| SubjectV1 {
-        api_version: &subject.api_version,
-        kind: &subject.kind,
-        namespace: subject.namespace.as_deref(),
-        name: &subject.name,
-    })
+fn fix(fix: &Fix) -> FixV1<'_> {
+    FixV1 { safety: fix.safety, edits: fix.edits.iter().map(edit).collect() }
 }
 
-fn finding<'a>(path: &'a str, text: &Text<'_>, located: &'a Located) -> FindingV1<'a> {
-    let finding = &located.finding;
-    let evidence = |evidence: &'a ModelEvidence| EvidenceV1 { found: &evidence.found, allowed: &evidence.allowed };
-    FindingV1 {
-        rule: finding.rule,
-        guarantee: find(finding.rule).map(|rule| rule.guarantee),
-        severity: finding.severity,
-        confidence: finding.confidence,
-        path,
-        document: located.document,
-        subject: subject(&finding.subject),
-        field_path: field(located).map(ToString::to_string),
-        region: region(text, located.span),
-        message: &finding.message,
-        label: finding.label.as_deref(),
-        related: located.related.iter().map(|(span, label)| RelatedV1 { label, region: region(text, *span) }).collect(),
-        evidence: finding.evidence.as_ref().map(evidence),
-        notes: &finding.notes,
-        help: finding.fix.as_ref().map(|fix| fix.help.as_str()),
-        fix: finding.fix.as_ref().map(|fix| FixV1 { safety: fix.safety, edits: fix.edits.iter().map(edit).collect() }),
+fn subject(subject: &SubjectRef, out: &mut Vec<u8>) {
+    if *subject == SubjectRef::default() {
+        return to_json(&(), out);
     }
+    let mut to = Members::new(out);
+    to.text("apiVersion", &subject.api_version);
+    to.text("kind", &subject.kind);
+    to.maybe("namespace", subject.namespace.as_deref());
+    to.text("name", &subject.name);
+    to.end();
+}
+
+/// A [`FindingV1`].
+fn finding(path: &str, text: &Text<'_>, located: &Located, out: &mut Vec<u8>) {
+    let finding = &located.finding;
+    let mut to = Members::new(out);
+    to.text("rule", finding.rule);
+    to.value("guarantee", &find(finding.rule).map(|rule| rule.guarantee));
+    to.value("severity", &finding.severity);
+    to.value("confidence", &finding.confidence);
+    to.text("path", path);
+    to.value("document", &located.document);
+    subject(&finding.subject, to.name("subject"));
+    to.maybe("fieldPath", field(located).map(ToString::to_string).as_deref());
+    region(text, located.span, &mut to);
+    to.text("message", &finding.message);
+    to.maybe("label", finding.label.as_deref());
+    let related = to.name("related");
+    related.push(b'[');
+    for (index, (span, label)) in located.related.iter().enumerate() {
+        if index > 0 {
+            related.push(b',');
+        }
+        let mut to = Members::new(related);
+        to.text("label", label);
+        region(text, *span, &mut to);
+        to.end();
+    }
+    related.push(b']');
+    match &finding.evidence {
+        None => to.value("evidence", &()),
+        Some(evidence) => {
+            let mut to = Members::new(to.name("evidence"));
+            to.text("found", &evidence.found);
+            to.text("allowed", &evidence.allowed);
+            to.end();
+        }
+    }
+    to.value("notes", &finding.notes);
+    to.maybe("help", finding.fix.as_ref().map(|fix| fix.help.as_str()));
+    to.value("fix", &finding.fix.as_ref().map(fix));
+    to.end();
 }
 
 fn summary(summary: &Summary) -> SummaryV1 {
@@ -315,9 +402,14 @@ impl Report for Json {
             return String::new();
         }
         let text = Text::new(file.text);
-        let lines: Vec<_> =
-            file.checked.findings.iter().map(|located| line(&finding(file.path, &text, located))).collect();
-        lines.join(",\n")
+        let mut out = Vec::new();
+        for located in &file.checked.findings {
+            if !out.is_empty() {
+                out.extend(self.separator().as_bytes());
+            }
+            finding(file.path, &text, located, &mut out);
+        }
+        String::from_utf8(out).unwrap_or_default()
     }
 
     fn separator(&self) -> &'static str {

@@ -116,9 +116,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         .filter(|(_, file)| file.kind == Kind::Yaml)
         .fold(Neighbours::default, |mut known, (index, file)| {
             if let Ok(text) = read(file) {
-                if Neighbours::may_learn_from(&text) {
-                    survey(&text, &mut known);
-                }
+                survey(&text, &mut known);
                 kept.keep(index, text);
             }
             known
@@ -149,6 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             out.write(&done.text)?;
         }
         if let Some(note) = done.note.filter(|_| !args.quiet) {
+            out.flush()?;
             bar.suspend(|| anstream::eprintln!("note: {note}"));
         }
         Ok(())
@@ -185,6 +184,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             any_read |= result.read;
             emit(&mut out, result, &mut summary)?;
         }
+        out.flush()?;
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
@@ -245,18 +245,56 @@ fn progress(files: usize, quiet: bool) -> ProgressBar {
     bar.with_style(style)
 }
 
+/// The report on its way, in large pieces: there is one for each file.
+struct Output {
+    text: String,
+    to: Destination,
+}
+
 /// Where the report goes.
-enum Output {
+enum Destination {
     Stdout,
     /// What is no ordinary file is written to: a pipe, a terminal, `/dev/null`. To move a file there would replace it.
     Special(std::fs::File, PathBuf),
     /// Written beside its place and moved there at the end, so that nobody reads half of it.
-    File(std::io::BufWriter<tempfile::NamedTempFile>, PathBuf),
+    File(tempfile::NamedTempFile, PathBuf),
 }
+
+/// Bytes of the report that are written at once.
+const PIECE: usize = 64 << 10;
 
 impl Output {
     fn open(path: Option<&Path>) -> Result<Self, Error> {
-        let Some(path) = path else { return Ok(Self::Stdout) };
+        let to = path.map_or(Ok(Destination::Stdout), Destination::open)?;
+        Ok(Self { text: String::new(), to })
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), Error> {
+        self.text.push_str(text);
+        if self.text.len() < PIECE { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        use std::io::Write;
+        let text = std::mem::take(&mut self.text);
+        let (written, path) = match &mut self.to {
+            Destination::Stdout => return print(&text),
+            Destination::Special(file, path) => (file.write_all(text.as_bytes()), path),
+            Destination::File(file, path) => (file.write_all(text.as_bytes()), path),
+        };
+        written.map_err(|e| Error::Other(format!("{}: {e}", path.display())))
+    }
+
+    fn close(mut self) -> Result<(), Error> {
+        self.flush()?;
+        let Destination::File(file, path) = self.to else { return Ok(()) };
+        file.persist(&path).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
+        Ok(())
+    }
+}
+
+impl Destination {
+    fn open(path: &Path) -> Result<Self, Error> {
         let fail = |e: std::io::Error| Error::Other(format!("{}: {e}", path.display()));
         if std::fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
             let file = std::fs::File::create(path).map_err(fail)?;
@@ -268,24 +306,6 @@ impl Output {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder).map_err(fail)?;
-        Ok(Self::File(std::io::BufWriter::new(file), path.to_owned()))
-    }
-
-    fn write(&mut self, text: &str) -> Result<(), Error> {
-        use std::io::Write;
-        let (written, path) = match self {
-            Self::Stdout => return print(text),
-            Self::Special(file, path) => (file.write_all(text.as_bytes()), path),
-            Self::File(file, path) => (file.write_all(text.as_bytes()), path),
-        };
-        written.map_err(|e| Error::Other(format!("{}: {e}", path.display())))
-    }
-
-    fn close(self) -> Result<(), Error> {
-        let Self::File(file, path) = self else { return Ok(()) };
-        let fail = |e: &dyn std::fmt::Display| Error::Other(format!("{}: {e}", path.display()));
-        let file = file.into_inner().map_err(|e| fail(&e))?;
-        file.persist(&path).map_err(|e| fail(&e))?;
-        Ok(())
+        Ok(Self::File(file, path.to_owned()))
     }
 }

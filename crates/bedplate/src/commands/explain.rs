@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bedplate_guarantees::command::{Pid1, pid1};
-use bedplate_model::document::{Limits, parse, unrendered};
+use bedplate_model::document::{Limits, read};
 use bedplate_model::workload::{ContainerRole, PodSet};
 use bedplate_model::{Field, Object, Settings, Workload};
 
@@ -29,13 +29,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     let loaded = profile::load(args.profile.as_deref(), start)?;
     for path in &args.files {
         let text = files::read(path)?;
-        if unrendered(&text).is_some() {
-            return Err(Error::Other(format!(
-                "{}: a Helm template: render it first with `helm template`",
-                path.display()
-            )));
-        }
-        let parsed = parse(&text, &Limits::DEFAULT);
+        let parsed = read(&text, &Limits::DEFAULT).map_err(|_| {
+            Error::Other(format!("{}: a Helm template: render it first with `helm template`", path.display()))
+        })?;
         for error in &parsed.errors {
             let at = bedplate_model::LineIndex::new(&text).position(error.span.start);
             anstream::eprintln!("error: {}:{}:{}: {}", path.display(), at.line, at.column, error.message);

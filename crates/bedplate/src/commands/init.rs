@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bedplate_model::document::{Limits, parse, unrendered};
+use bedplate_model::document::{Limits, read};
 use bedplate_model::{ImageRef, Object, Settings, Workload};
 
 use super::{Error, print};
@@ -29,10 +29,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     let (mut workloads, mut largest) = (0_usize, (0_u64, String::new()));
     for file in files::find(&args.paths, false).files.iter().filter(|file| file.kind == Kind::Yaml) {
         let Ok(text) = files::read(&file.path) else { continue };
-        if unrendered(&text).is_some() {
-            continue;
-        }
-        for document in &parse(&text, &Limits::DEFAULT).documents {
+        let Ok(parsed) = read(&text, &Limits::DEFAULT) else { continue };
+        for document in &parsed.documents {
             for object in Object::of(document) {
                 let Some(workload) = Workload::new(&object) else { continue };
                 workloads += 1;

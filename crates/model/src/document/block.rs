@@ -70,9 +70,8 @@ impl<'t> Reader<'t> {
     }
 
     fn spaces(&mut self) {
-        while self.peek() == Some(b' ') {
-            self.at += 1;
-        }
+        let rest = &self.bytes[self.at..];
+        self.at += rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
     }
 
     /// Past the spaces and the comment that may end a line, and the line's end. `None`: something else is there.
@@ -226,7 +225,7 @@ impl<'t> Reader<'t> {
         let key = match self.peek()? {
             quote @ (b'"' | b'\'') => key_text(self.quoted(quote)?.value)?,
             byte if is_key(byte) && byte != b'-' => {
-                self.at += self.bytes[start..].iter().position(|byte| !is_key(*byte))?;
+                self.at += self.bytes[start..].iter().position(|byte| !KEY_BYTES[*byte as usize])?;
                 let written = &self.text[start..self.at];
                 match plain(written) {
                     Some(value) => key_text(value)?,
@@ -447,6 +446,17 @@ const fn is_usual(c: char) -> bool {
 const fn is_key(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'/' | b'-')
 }
+
+/// [`is_key`] of every byte.
+const KEY_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_key(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 /// What has a meaning of its own at the beginning of a value (YAML 1.2.2, `c-indicator`) is not read here.
 const fn may_begin_plain(byte: u8) -> bool {

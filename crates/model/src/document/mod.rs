@@ -16,7 +16,7 @@ pub mod yaml;
 
 pub use kind::{FileKind, file_kind};
 pub use lines::{LineIndex, Position};
-pub use template::{Unrendered, unrendered};
+pub use template::{Unrendered, read, read_some};
 pub use yaml::{Document, Parsed, parse, parse_slowly};
 
 use crate::value::Span;

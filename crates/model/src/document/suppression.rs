@@ -1,5 +1,9 @@
 //! `# bedplate: ignore[rule] reason` in any file whose comments start with `#`.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::LineIndex;
 use crate::value::{Node, Span, Value};
 
@@ -23,7 +27,8 @@ const MARKER: &str = "bedplate: ignore[";
 #[must_use]
 pub fn find(text: &str) -> Vec<Suppression> {
     let mut found = Vec::new();
-    let mut hits = memchr::memmem::find_iter(text.as_bytes(), MARKER.as_bytes()).peekable();
+    static FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(MARKER));
+    let mut hits = FINDER.find_iter(text.as_bytes()).peekable();
     if hits.peek().is_none() {
         return found;
     }

@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, StructureStyle};
+use memchr::memmem::Finder;
 
 use super::{Limits, SyntaxError, block};
 use crate::value::{Entry, Node, Span, Style, Value};
@@ -35,19 +37,30 @@ pub struct Parsed<'t> {
 /// not be read is in [`Parsed::errors`].
 #[must_use]
 pub fn parse<'t>(text: &'t str, limits: &Limits) -> Parsed<'t> {
-    read(text, limits, |range| match block::parse(text, range.clone(), limits) {
-        Some(roots) => Ok(roots),
-        None => Builder::new(text, range, limits).run(),
+    parse_some(text, limits, |_| true)
+}
+
+/// Reads of a text only the documents whose text is `wanted`.
+#[must_use]
+pub(super) fn parse_some<'t>(text: &'t str, limits: &Limits, wanted: impl Fn(&str) -> bool) -> Parsed<'t> {
+    parse_with(text, limits, |range| {
+        if !wanted(&text[range.clone()]) {
+            return Ok(Vec::new());
+        }
+        match block::parse(text, range.clone(), limits) {
+            Some(roots) => Ok(roots),
+            None => Builder::new(text, range, limits).run(),
+        }
     })
 }
 
 /// What [`parse`] gives, without its fast path: for the tests and the fuzzing that compare the two.
 #[must_use]
 pub fn parse_slowly<'t>(text: &'t str, limits: &Limits) -> Parsed<'t> {
-    read(text, limits, |range| Builder::new(text, range, limits).run())
+    parse_with(text, limits, |range| Builder::new(text, range, limits).run())
 }
 
-fn read<'t>(
+fn parse_with<'t>(
     text: &'t str,
     limits: &Limits,
     document: impl Fn(Range<usize>) -> Result<Vec<Node<'t>>, SyntaxError>,
@@ -84,7 +97,8 @@ pub(super) fn cut(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut start = if text.starts_with('\u{feff}') { 3 } else { 0 };
     let mut ranges = Vec::new();
-    for at in memchr::memmem::find_iter(bytes, b"\n---") {
+    static MARKER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\n---"));
+    for at in MARKER.find_iter(bytes) {
         if matches!(bytes.get(at + 4), None | Some(b'\n' | b'\r' | b' ' | b'\t')) {
             ranges.push(start..at + 1);
             start = at + 1;

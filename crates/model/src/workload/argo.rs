@@ -62,7 +62,8 @@ fn patch<'a>(pods: &mut PodSet<'a>, patch: &Field<'a>) {
             if patched.key("image").exists() {
                 container.image = patched.key("image");
             }
-            let with = Container { resources: patched.key("resources"), ..container.clone() };
+            let Container { role, field, image, .. } = container.clone();
+            let with = Container::new(role, field, patched.key("resources"), image);
             if !with.accelerators().is_empty() {
                 *container = with;
             }

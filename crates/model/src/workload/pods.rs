@@ -52,12 +52,19 @@ pub struct Container<'a> {
     pub resources: Field<'a>,
     /// Its image.
     pub image: Field<'a>,
+    /// Its accelerators: many rules ask for them.
+    accelerators: Total<'a>,
 }
 
-/// Accelerators of one resource name.
-pub type Total = BTreeMap<String, u64>;
+/// Accelerators by resource name.
+pub type Total<'a> = BTreeMap<&'a str, u64>;
 
 impl<'a> Container<'a> {
+    pub(super) fn new(role: ContainerRole, field: Field<'a>, resources: Field<'a>, image: Field<'a>) -> Self {
+        let accelerators = accelerators(&field, &resources);
+        Self { role, field, resources, image, accelerators }
+    }
+
     /// Its name, or its key where the kind has one container by role.
     #[must_use]
     pub fn name(&self) -> String {
@@ -87,28 +94,32 @@ impl<'a> Container<'a> {
 
     /// Its accelerators.
     #[must_use]
-    pub fn accelerators(&self) -> Total {
-        let mut total = Total::new();
-        // The API server takes no request that differs from the limit, but a template may have both.
-        for part in ["requests", "limits"] {
-            let Some(Value::Map(entries)) = self.resources.key(part).value() else { continue };
-            for entry in entries {
-                if accelerator::find(&entry.key).is_some_and(|row| row.counts)
-                    && let Some(count) = quantity::count(&entry.value.value)
-                {
-                    let known = total.entry(entry.key.to_string()).or_default();
-                    *known = (*known).max(count);
-                }
+    pub const fn accelerators(&self) -> &Total<'a> {
+        &self.accelerators
+    }
+}
+
+fn accelerators<'a>(field: &Field<'a>, resources: &Field<'a>) -> Total<'a> {
+    let mut total = Total::new();
+    // The API server takes no request that differs from the limit, but a template may have both.
+    for part in ["requests", "limits"] {
+        let Some(Value::Map(entries)) = resources.key(part).value() else { continue };
+        for entry in entries {
+            if accelerator::find(&entry.key).is_some_and(|row| row.counts)
+                && let Some(count) = quantity::count(&entry.value.value)
+            {
+                let known = total.entry(&entry.key).or_default();
+                *known = (*known).max(count);
             }
         }
-        // Spark's own words for the same (`sparkoperator.k8s.io/v1beta2`, GPUSpec).
-        let gpu = self.field.key("gpu");
-        if let (Some(name), Some(count)) = (gpu.key("name").str(), gpu.key("quantity").u64()) {
-            let known = total.entry(name.to_owned()).or_default();
-            *known = known.saturating_add(count);
-        }
-        total
     }
+    // Spark's own words for the same (`sparkoperator.k8s.io/v1beta2`, GPUSpec).
+    let gpu = field.key("gpu");
+    if let (Some(name), Some(count)) = (gpu.key("name").str(), gpu.key("quantity").u64()) {
+        let known = total.entry(name).or_default();
+        *known = known.saturating_add(count);
+    }
+    total
 }
 
 impl<'a> PodSet<'a> {
@@ -116,35 +127,35 @@ impl<'a> PodSet<'a> {
     /// and of each init container with the sidecars that started before it (KEP-753); a
     /// pod-level limit (KEP-2837) in place of the sum.
     #[must_use]
-    pub fn accelerators_per_pod(&self) -> Total {
+    pub fn accelerators_per_pod(&self) -> Total<'a> {
         let mut running = Total::new();
         let mut sidecars = Total::new();
         let mut peak = Total::new();
-        let raise = |peak: &mut Total, by: &Total| {
+        let raise = |peak: &mut Total<'a>, by: &Total<'a>| {
             for (name, count) in by {
-                let entry = peak.entry(name.clone()).or_default();
+                let entry = peak.entry(name).or_default();
                 *entry = (*entry).max(*count);
             }
         };
-        let add = |to: &mut Total, more: &Total| {
+        let add = |to: &mut Total<'a>, more: &Total<'a>| {
             for (name, count) in more {
-                let entry = to.entry(name.clone()).or_default();
+                let entry = to.entry(name).or_default();
                 *entry = entry.saturating_add(*count);
             }
         };
         for container in &self.containers {
-            let own = container.accelerators();
+            let own = &container.accelerators;
             match container.role {
                 ContainerRole::Init => {
-                    let mut with_sidecars = own;
+                    let mut with_sidecars = own.clone();
                     add(&mut with_sidecars, &sidecars);
                     raise(&mut peak, &with_sidecars);
                 }
                 ContainerRole::Sidecar => {
-                    add(&mut sidecars, &own);
-                    add(&mut running, &own);
+                    add(&mut sidecars, own);
+                    add(&mut running, own);
                 }
-                ContainerRole::Main => add(&mut running, &own),
+                ContainerRole::Main => add(&mut running, own),
                 // Ephemeral containers may not ask for resources.
                 ContainerRole::Ephemeral => {}
             }
@@ -315,7 +326,7 @@ fn containers<'a>(spec: &Field<'a>, shape: Shape) -> Vec<Container<'a>> {
     let mut found = Vec::new();
     let mut push = |role, field: Field<'a>, resources: &'static str| {
         let (resources, image) = (field.key(resources), field.key("image"));
-        found.push(Container { role, field, resources, image });
+        found.push(Container::new(role, field, resources, image));
     };
     for init in spec.key("initContainers").items() {
         let sidecar = init.key("restartPolicy").str() == Some("Always");

@@ -59,9 +59,10 @@ rule! {
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     let per_pod = cx.settings.accelerators_per_pod();
     let each_of = |pods: &PodSet<'_>| pods.accelerators_each().saturating_add(claimed(workload, pods, cx));
-    let total_of = |pods: &PodSet<'_>| each_of(pods).saturating_mul(pods.replicas.count);
-    for pods in &workload.pod_sets {
-        let each = each_of(pods);
+    // Sets of pods that ask for any, and for how many each pod does.
+    let asking: Vec<_> =
+        workload.pod_sets.iter().map(|pods| (pods, each_of(pods))).filter(|(_, each)| *each > 0).collect();
+    for &(pods, each) in &asking {
         if each > per_pod {
             let place = pods.containers.iter().find(|container| !container.accelerators().is_empty());
             let place = place.map_or_else(|| pods.spec.path(), |container| container.resources.path());
@@ -82,9 +83,8 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     if workload.kind.is_some_and(|kind| !kind.embeds.is_empty() && kind.kind == "Experiment") {
         return;
     }
-    for pods in &workload.pod_sets {
-        let each = each_of(pods);
-        if let Some(bound) = pods.replicas.unbounded.clone().filter(|_| each > 0) {
+    for (pods, each) in &asking {
+        if let Some(bound) = pods.replicas.unbounded.clone() {
             out.push(
                 Finding::new(
                     bound,
@@ -94,17 +94,21 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
             );
         }
     }
+    let total_of = |(pods, each): &(&PodSet<'_>, u64)| each.saturating_mul(pods.replicas.count);
+    let asking: Vec<_> = asking.into_iter().filter(|one| total_of(one) > 0).collect();
     let (total, ceiling) =
-        (workload.pod_sets.iter().map(total_of).fold(0, u64::saturating_add), cx.settings.accelerators_per_job());
+        (asking.iter().map(total_of).fold(0, u64::saturating_add), cx.settings.accelerators_per_job());
     if total <= ceiling {
         return;
     }
-    let asking = || workload.pod_sets.iter().filter(|pods| total_of(pods) > 0);
-    if asking().any(|pods| each_of(pods) > per_pod && pods.replicas.count == 1) && asking().count() == 1 {
+    if let [(pods, each)] = asking[..]
+        && each > per_pod
+        && pods.replicas.count == 1
+    {
         return;
     }
-    let largest = asking().max_by_key(|pods| total_of(pods));
-    let place = largest.and_then(|pods| pods.replicas.factors.last()).map(|factor| factor.path.clone());
+    let largest = asking.iter().max_by_key(|one| total_of(one));
+    let place = largest.and_then(|(pods, _)| pods.replicas.factors.last()).map(|factor| factor.path.clone());
     let mut finding = Finding::new(
         place.unwrap_or_else(|| workload.object.name_path()),
         format!("this {} asks for {total} accelerators, the ceiling is {ceiling}", workload.object.kind),
@@ -113,10 +117,10 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     .help(format!(
         "make it fit into {ceiling}, or raise `spec.admission.acceleratorsPerJob` for this namespace in bedplate.yaml"
     ));
-    if let Some(pods) = largest {
-        finding = finding.label(format!("{} x {} each", pods.replicas.reckoning(), each_of(pods)));
+    if let Some((pods, each)) = largest {
+        finding = finding.label(format!("{} x {each} each", pods.replicas.reckoning()));
     }
-    for pods in asking() {
+    for one @ (pods, _) in &asking {
         let mut names: Vec<_> =
             pods.accelerators_per_pod().into_iter().map(|(name, n)| format!("{n} {name}")).collect();
         let devices = claimed(workload, pods, cx);
@@ -128,7 +132,7 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
             pods.role,
             pods.replicas.reckoning(),
             names.join(" + "),
-            total_of(pods)
+            total_of(one)
         ));
     }
     out.push(finding);

@@ -1,7 +1,7 @@
-use bedplate_model::{Finding, PodSet, Workload};
+use bedplate_model::{Finding, Workload};
 
 use super::pods;
-use crate::context::Selector;
+use crate::context::labels;
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -63,11 +63,8 @@ rule! {
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     let Some(pods) = pods::replicated(workload).next() else { return };
     let Some(replicas) = pods::replicas(workload).filter(|replicas| *replicas >= 2) else { return };
-    let namespace = workload.object.namespace().unwrap_or_default();
-    // An object without a namespace lands where the others of its directory do, whichever that is.
-    let reaches = |other: &str| other == namespace || other.is_empty() || namespace.is_empty();
-    let budgets = cx.neighbours.budgets.iter().filter(|(other, _)| reaches(other)).flat_map(|(_, list)| list);
-    if budgets.into_iter().any(|selector| matches(selector, pods)) {
+    let labels = labels(&pods.metadata.key("labels"));
+    if cx.neighbours.has_budget(workload.object.namespace().unwrap_or_default(), &labels) {
         return;
     }
     let place = workload.at("spec.replicas");
@@ -82,15 +79,6 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
             pods.label("app").map(|app| format!(" (`app: {app}`)")).unwrap_or_default()
         )),
     );
-}
-
-/// Whether a selector picks these pods, as far as labels tell.
-fn matches(selector: &Selector, pods: &PodSet<'_>) -> bool {
-    let labels = pods.metadata.key("labels");
-    selector
-        .labels
-        .iter()
-        .all(|(key, value)| labels.entries().any(|(own, given)| own == key && given.scalar().as_deref() == Some(value)))
 }
 
 #[cfg(test)]

@@ -166,7 +166,8 @@ fn durable(spec: &Field<'_>) -> bool {
 /// Whether any text of an object names storage outside the cluster, or a claim.
 fn names_store(node: &Node<'_>) -> bool {
     match &node.value {
-        Value::String(text) => STORES.iter().any(|store| text.contains(store)),
+        // Few texts have what all of them have.
+        Value::String(text) => text.contains(":/") && STORES.iter().any(|store| text.contains(store)),
         Value::Seq(items) => items.iter().any(names_store),
         // Volcano mounts claims for all tasks: `spec.volumes[].volumeClaimName`.
         Value::Map(entries) => entries.iter().any(|entry| {
