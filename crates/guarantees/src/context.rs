@@ -1,9 +1,9 @@
 //! What a rule may know besides its subject.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{LazyLock, OnceLock};
 
-use bedplate_apf::{FlowSchema, PriorityLevel, Shadow, shadowed};
+use bedplate_apf::{FlowSchema, PriorityLevel, Shadow, bootstrap, shadowed};
 use bedplate_model::{Field, Object, Settings};
 use memchr::memmem::Finder;
 
@@ -42,12 +42,23 @@ pub struct Neighbours {
     pub flow_schemas: Vec<FlowSchema>,
     /// PriorityLevelConfigurations.
     pub priority_levels: Vec<PriorityLevel>,
-    /// FlowSchemas that no request reaches, worked out when the first is asked for.
-    shadows: OnceLock<Vec<Shadow>>,
+    /// What they are together, worked out when it is first asked for.
+    lanes: OnceLock<Lanes>,
     /// Devices that a ResourceClaimTemplate asks for, by namespace and name.
     pub claim_templates: BTreeMap<(String, String), u64>,
     /// Whether a NodeLocal DNSCache runs in front of CoreDNS.
     pub node_local_dns: bool,
+}
+
+/// FlowSchemas and PriorityLevelConfigurations of a run, by their place in the lists.
+#[derive(Clone, Debug, Default)]
+struct Lanes {
+    /// Schemas that no request reaches, each with those that take its requests.
+    shadows: HashMap<String, Vec<usize>>,
+    /// The first level of each name.
+    levels: HashMap<String, usize>,
+    /// The level with the most shares of those that no server has by itself.
+    largest: Option<usize>,
 }
 
 /// A label's name and value.
@@ -70,10 +81,48 @@ impl Neighbours {
         FINDERS.iter().any(|mark| mark.find(text.as_bytes()).is_some())
     }
 
-    /// FlowSchemas of the run that no request reaches.
+    /// The FlowSchemas that take every request of the one of this name; nothing where some request reaches it.
     #[must_use]
-    pub fn shadows(&self) -> &[Shadow] {
-        self.shadows.get_or_init(|| shadowed(&self.flow_schemas))
+    pub fn shadowing(&self, schema: &str) -> Option<impl Iterator<Item = &FlowSchema>> {
+        let places = self.lanes().shadows.get(schema)?;
+        Some(places.iter().filter_map(|place| self.flow_schemas.get(*place)))
+    }
+
+    /// The priority level of a name.
+    #[must_use]
+    pub fn priority_level(&self, name: &str) -> Option<&PriorityLevel> {
+        self.priority_levels.get(*self.lanes().levels.get(name)?)
+    }
+
+    /// The priority level with the most shares of those that no server has by itself.
+    #[must_use]
+    pub fn largest_priority_level(&self) -> Option<&PriorityLevel> {
+        self.priority_levels.get(self.lanes().largest?)
+    }
+
+    fn lanes(&self) -> &Lanes {
+        self.lanes.get_or_init(|| {
+            let mut lanes = Lanes::default();
+            let mut schemas: HashMap<&str, Vec<usize>> = HashMap::new();
+            for (place, schema) in self.flow_schemas.iter().enumerate() {
+                schemas.entry(&schema.metadata.name).or_default().push(place);
+            }
+            for Shadow { schema, by } in shadowed(&self.flow_schemas) {
+                let mut places: Vec<_> =
+                    by.iter().filter_map(|name| schemas.get(name.as_str())).flatten().copied().collect();
+                places.sort_unstable();
+                lanes.shadows.entry(schema).or_insert(places);
+            }
+            for (place, level) in self.priority_levels.iter().enumerate() {
+                lanes.levels.entry(level.metadata.name.clone()).or_insert(place);
+            }
+            let own =
+                self.priority_levels.iter().enumerate().filter(|(_, level)| {
+                    !bootstrap::LEVELS.iter().any(|bootstrap| bootstrap.name == level.metadata.name)
+                });
+            lanes.largest = own.max_by_key(|(_, level)| (level.shares(), &level.metadata.name)).map(|(place, _)| place);
+            lanes
+        })
     }
 
     /// Whether a PodDisruptionBudget of a namespace picks pods with these labels, as far as labels tell.

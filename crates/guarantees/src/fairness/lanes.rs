@@ -10,7 +10,7 @@ pub(super) fn shares(name: &str, cx: &Context<'_>) -> Option<i64> {
     if name == "exempt" {
         return Some(i64::MAX);
     }
-    let own = cx.neighbours.priority_levels.iter().find(|level| level.metadata.name == name);
+    let own = cx.neighbours.priority_level(name);
     own.map(|level| if level.is_exempt() { i64::MAX } else { level.shares() })
         .or_else(|| bootstrap::LEVELS.iter().find(|level| level.name == name).map(|level| level.shares))
 }

@@ -73,16 +73,10 @@ fn check(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
         return;
     }
     let Some(schema) = typed::<FlowSchema>(object) else { return };
-    let Some(shadow) = cx.neighbours.shadows().iter().find(|shadow| shadow.schema == schema.metadata.name) else {
-        return;
-    };
+    let Some(by) = cx.neighbours.shadowing(&schema.metadata.name) else { return };
     let precedence = schema.spec.matching_precedence;
-    let all = &cx.neighbours.flow_schemas;
-    let by: Vec<_> = all
-        .iter()
-        .filter(|other| shadow.by.contains(&other.metadata.name))
-        .map(|other| format!("`{}` (precedence {})", other.metadata.name, other.spec.matching_precedence))
-        .collect();
+    let by: Vec<_> =
+        by.map(|other| format!("`{}` (precedence {})", other.metadata.name, other.spec.matching_precedence)).collect();
     out.push(
         Finding::new(
             &object.at("spec.matchingPrecedence"),

@@ -49,16 +49,15 @@ fn check(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
     if LEVELS.iter().any(|bootstrap| bootstrap.name == level.metadata.name) {
         return;
     }
+    // One finding for all of them, at the largest.
+    if cx.neighbours.largest_priority_level().is_none_or(|largest| largest.metadata.name != level.metadata.name) {
+        return;
+    }
     let total = i64::from(cx.settings.server_concurrency());
     let before: Vec<Part> = LEVELS.iter().map(|l| (l.shares, l.lendable_percent, None)).collect();
     let own = &cx.neighbours.priority_levels;
     let own = own.iter().filter(|l| !LEVELS.iter().any(|bootstrap| bootstrap.name == l.metadata.name));
     let own: Vec<_> = own.map(|l| (l.metadata.name.as_str(), l.shares())).collect();
-    // One finding for all of them, at the largest.
-    let largest = own.iter().max_by_key(|(name, shares)| (*shares, *name));
-    if largest.is_none_or(|(name, _)| *name != level.metadata.name) {
-        return;
-    }
     let mut after = before.clone();
     after.extend(own.iter().map(|(_, shares)| (*shares, 0, None)));
     let (before, after) = (concurrency(total, &before), concurrency(total, &after));
