@@ -222,6 +222,14 @@ mod tests {
         assert_eq!(shadowed(&both)[0].schema, "b");
     }
 
+    #[test]
+    fn of_schemas_that_say_the_same_the_first_takes_the_requests() {
+        let rules = || everything(json!({"kind": "Group", "group": {"name": "dev"}}));
+        let shadows = shadowed(&["a", "b", "c"].map(|name| schema(name, 900, rules())));
+        let expected = ["b", "c"].map(|name| Shadow { schema: name.into(), by: vec!["a".into()] });
+        assert_eq!(shadows, expected);
+    }
+
     fn words(of: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
         prop::collection::vec(prop::sample::select(of).prop_map(str::to_owned), 1..3)
     }

@@ -95,8 +95,9 @@ pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
             Err(source) => found.errors.push(FileError::Io { path: path.clone(), source }),
             Ok(metadata) if metadata.is_dir() => {
                 let mut walk = ignore::WalkBuilder::new(path);
-                // The order of paths, so that the sort below finds little to do.
-                walk.standard_filters(!no_ignore).require_git(false).sort_by_file_name(Ord::cmp);
+                // Each folder by its names: all together then have the order of paths.
+                let order = |a: &Path, b: &Path| a.as_os_str().cmp(b.as_os_str());
+                walk.standard_filters(!no_ignore).require_git(false).sort_by_file_path(order);
                 for entry in walk.build() {
                     match entry {
                         Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_file()) => {
@@ -115,8 +116,10 @@ pub(crate) fn find(paths: &[PathBuf], no_ignore: bool) -> Inputs {
         }
     }
     // The same file may be named twice.
-    files.sort();
-    files.dedup();
+    if paths.len() > 1 {
+        files.sort_unstable();
+        files.dedup();
+    }
     let patches = kustomize(&files, &mut found.kustomizations);
     files.retain(|file| {
         !found.kustomizations.contains(&file.path)

@@ -69,7 +69,7 @@ pub type Label = (String, String);
 pub type Selector = BTreeSet<Label>;
 
 impl Neighbours {
-    /// Words of which one stands in every file that [`Neighbours::add`] would learn from.
+    /// Words of which one stands in every document that [`Neighbours::add`] would learn from.
     pub const MARKS: &'static [&'static str] =
         &["PodDisruptionBudget", "FlowSchema", "PriorityLevelConfiguration", "ResourceClaimTemplate", "node-local-dns"];
 

@@ -402,7 +402,8 @@ impl Report for Json {
             return String::new();
         }
         let text = Text::new(file.text);
-        let mut out = Vec::new();
+        // A finding is most of a kilobyte.
+        let mut out = Vec::with_capacity(file.checked.findings.len() << 10);
         for located in &file.checked.findings {
             if !out.is_empty() {
                 out.extend(self.separator().as_bytes());

@@ -99,6 +99,9 @@ mod tests {
             ("metadata: {name: b, namespace: prod}\nspec: {selector: {matchLabels: {app: b}}}", 1),
             ("metadata: {name: b, namespace: dev}\nspec: {selector: {matchLabels: {app: a}}}", 1),
             ("metadata: {name: b}\nspec: {selector: {matchLabels: {app: a}}}", 0),
+            ("metadata: {name: b, namespace: prod}\nspec: {selector: {matchLabels: {tier: 1, app: a}}}", 0),
+            ("metadata: {name: b, namespace: prod}\nspec: {selector: {matchLabels: {tier: '1'}}}", 0),
+            ("metadata: {name: b, namespace: prod}\nspec: {selector: {matchLabels: {app: a, zone: z}}}", 1),
             (
                 "metadata: {name: b, namespace: prod}\nspec: {selector: {matchExpressions: [{key: app, operator: Exists}]}}",
                 0,
