@@ -169,19 +169,21 @@ pub(crate) fn read(path: &Path) -> Result<String, FileError> {
     if path.as_os_str() == "-" {
         std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     } else {
-        let mut file = std::fs::File::open(path).map_err(io)?;
-        let size = file.metadata().map_err(io)?.len();
+        let file = std::fs::File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        let size = metadata.len();
         if size > limit {
             return Err(too_large(size));
         }
-        bytes.reserve_exact(size as usize + 1);
-        // A pipe or a device has no size: it is bounded too.
-        (&mut file).take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+        bytes.reserve_exact(size as usize);
+        // A file is read in one go. A pipe or a device has no size: it is bounded too.
+        let most = if metadata.is_file() && size > 0 { size } else { limit + 1 };
+        file.take(most).read_to_end(&mut bytes).map_err(io)?;
     }
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
     }
-    if bytes.contains(&0) {
+    if memchr::memchr(0, &bytes).is_some() {
         return Err(not_text("a binary file, expected YAML, JSON, a Dockerfile or a Corefile".to_owned()));
     }
     String::from_utf8(bytes).map_err(|error| {
@@ -213,5 +215,24 @@ impl BuildContext for Folder<'_> {
         let small = |file: &PathBuf| std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() < 1 << 20);
         let file = folder.ancestors().take(above + 1).map(|folder| folder.join(path)).find(small)?;
         read(&file).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_in_the_order_of_their_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["a/z.yaml", "a/b/c.yaml", "a-b.yaml", "a.yaml", "B.yaml", "é/x.yaml", "a b/x.yaml", "a/b.yaml"];
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let found = find(&[folder.path().to_owned()], false).files;
+        assert_eq!(found.len(), names.len());
+        assert!(found.is_sorted(), "{found:?}");
     }
 }

@@ -4,8 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bedplate_guarantees::check::{Run, Source, check, survey};
 use bedplate_guarantees::{Checked, Located, Neighbours};
@@ -52,43 +50,32 @@ pub(crate) struct Args {
 }
 
 /// Files that are checked before their output is written: bounds memory, keeps all cores busy.
-const BATCH: usize = 512;
+const BATCH: usize = 1024;
 
-/// Bytes of text that are kept from the first pass for the second: it saves most runs half of their reading, and
-/// bounds what the largest cost.
-const KEPT: usize = 32 << 20;
+/// Files whose output is one piece: small enough that no core waits long for another.
+const PIECE: usize = 8;
 
-/// The texts of the first pass, each given out once.
-struct Kept {
-    texts: Vec<Mutex<Option<String>>>,
-    room: AtomicUsize,
-}
-
-impl Kept {
-    fn new(files: usize) -> Self {
-        Self { texts: (0..files).map(|_| Mutex::default()).collect(), room: AtomicUsize::new(KEPT) }
-    }
-
-    fn keep(&self, index: usize, text: String) {
-        let taken = self.room.try_update(Relaxed, Relaxed, |room| room.checked_sub(text.len()));
-        if let (Ok(_), Some(Ok(mut slot))) = (taken, self.texts.get(index).map(Mutex::lock)) {
-            *slot = Some(text);
-        }
-    }
-
-    fn take(&self, index: usize) -> Option<String> {
-        let text = self.texts.get(index)?.lock().ok()?.take()?;
-        self.room.fetch_add(text.len(), Relaxed);
-        Some(text)
-    }
-}
-
-/// What the check of one file leaves: its part of the report.
+/// What the check of files leaves: their part of the report.
+#[derive(Default)]
 struct Done {
     text: String,
     summary: Summary,
-    note: Option<String>,
     read: bool,
+}
+
+impl Done {
+    /// With what came of a file behind these.
+    fn and(mut self, next: Self, separator: &str) -> Self {
+        if self.text.is_empty() {
+            self.text = next.text;
+        } else if !next.text.is_empty() {
+            self.text.push_str(separator);
+            self.text.push_str(&next.text);
+        }
+        self.summary.merge(&next.summary);
+        self.read |= next.read;
+        self
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
@@ -107,17 +94,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     };
 
     let bar = progress(inputs.files.len(), args.quiet);
-    // What --fix writes has to be read again.
-    let kept = Kept::new(if args.fix { 0 } else { inputs.files.len() });
     let neighbours = inputs
         .files
         .par_iter()
-        .enumerate()
-        .filter(|(_, file)| file.kind == Kind::Yaml)
-        .fold(Neighbours::default, |mut known, (index, file)| {
+        .filter(|file| file.kind == Kind::Yaml)
+        .fold(Neighbours::default, |mut known, file| {
             if let Ok(text) = read(file) {
                 survey(&text, &mut known);
-                kept.keep(index, text);
             }
             known
         })
@@ -146,10 +129,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             }
             out.write(&done.text)?;
         }
-        if let Some(note) = done.note.filter(|_| !args.quiet) {
-            out.flush()?;
-            bar.suspend(|| anstream::eprintln!("note: {note}"));
-        }
         Ok(())
     };
 
@@ -162,29 +141,33 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     }
     for path in &inputs.kustomizations {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let note = format!(
-            "{}: skipped, a kustomization: run `kustomize build {} | bedplate check -`",
-            path.display(),
-            folder.display()
-        );
-        let skipped = Summary { skipped: 1, ..Summary::default() };
-        emit(&mut out, Done { text: String::new(), summary: skipped, note: Some(note), read: true }, &mut summary)?;
+        if !args.quiet {
+            bar.suspend(|| {
+                anstream::eprintln!(
+                    "note: {}: skipped, a kustomization: run `kustomize build {} | bedplate check -`",
+                    path.display(),
+                    folder.display()
+                );
+            });
+        }
+        summary.skipped += 1;
     }
     let mut any_read = inputs.files.is_empty() && inputs.errors.is_empty();
-    for (number, batch) in inputs.files.chunks(BATCH).enumerate() {
-        let results: Vec<Done> = batch
-            .par_iter()
-            .enumerate()
-            .map(|(index, file)| match kept.take(number * BATCH + index).map_or_else(|| read(file), Ok) {
-                Err(error) => unreadable(&*report, &error),
-                Ok(text) => one(&*report, file, &text, run),
+    let check_file = |file: &Input| match read(file) {
+        Err(error) => unreadable(&*report, &error),
+        Ok(text) => one(&*report, file, &text, run),
+    };
+    for batch in inputs.files.chunks(BATCH) {
+        let pieces = batch.par_chunks(PIECE);
+        let results: Vec<Done> = pieces
+            .map(|files| {
+                files.iter().map(check_file).fold(Done::default(), |all, next| all.and(next, report.separator()))
             })
             .collect();
         for result in results {
             any_read |= result.read;
             emit(&mut out, result, &mut summary)?;
         }
-        out.flush()?;
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
@@ -216,7 +199,7 @@ fn done(report: &dyn Report, path: &Path, text: &str, checked: Checked) -> Done 
     let mut summary = Summary::default();
     summary.add(&view);
     let text = report.file(&view);
-    Done { text, summary, note: None, read: true }
+    Done { text, summary, read: true }
 }
 
 /// A file that could not be read, as a finding: whoever reads the report has to see it.
@@ -245,56 +228,18 @@ fn progress(files: usize, quiet: bool) -> ProgressBar {
     bar.with_style(style)
 }
 
-/// The report on its way, in large pieces: there is one for each file.
-struct Output {
-    text: String,
-    to: Destination,
-}
-
 /// Where the report goes.
-enum Destination {
+enum Output {
     Stdout,
     /// What is no ordinary file is written to: a pipe, a terminal, `/dev/null`. To move a file there would replace it.
     Special(std::fs::File, PathBuf),
     /// Written beside its place and moved there at the end, so that nobody reads half of it.
-    File(tempfile::NamedTempFile, PathBuf),
+    File(std::io::BufWriter<tempfile::NamedTempFile>, PathBuf),
 }
-
-/// Bytes of the report that are written at once.
-const PIECE: usize = 64 << 10;
 
 impl Output {
     fn open(path: Option<&Path>) -> Result<Self, Error> {
-        let to = path.map_or(Ok(Destination::Stdout), Destination::open)?;
-        Ok(Self { text: String::new(), to })
-    }
-
-    fn write(&mut self, text: &str) -> Result<(), Error> {
-        self.text.push_str(text);
-        if self.text.len() < PIECE { Ok(()) } else { self.flush() }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        use std::io::Write;
-        let text = std::mem::take(&mut self.text);
-        let (written, path) = match &mut self.to {
-            Destination::Stdout => return print(&text),
-            Destination::Special(file, path) => (file.write_all(text.as_bytes()), path),
-            Destination::File(file, path) => (file.write_all(text.as_bytes()), path),
-        };
-        written.map_err(|e| Error::Other(format!("{}: {e}", path.display())))
-    }
-
-    fn close(mut self) -> Result<(), Error> {
-        self.flush()?;
-        let Destination::File(file, path) = self.to else { return Ok(()) };
-        file.persist(&path).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
-        Ok(())
-    }
-}
-
-impl Destination {
-    fn open(path: &Path) -> Result<Self, Error> {
+        let Some(path) = path else { return Ok(Self::Stdout) };
         let fail = |e: std::io::Error| Error::Other(format!("{}: {e}", path.display()));
         if std::fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
             let file = std::fs::File::create(path).map_err(fail)?;
@@ -306,6 +251,24 @@ impl Destination {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder).map_err(fail)?;
-        Ok(Self::File(file, path.to_owned()))
+        Ok(Self::File(std::io::BufWriter::new(file), path.to_owned()))
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), Error> {
+        use std::io::Write;
+        let (written, path) = match self {
+            Self::Stdout => return print(text),
+            Self::Special(file, path) => (file.write_all(text.as_bytes()), path),
+            Self::File(file, path) => (file.write_all(text.as_bytes()), path),
+        };
+        written.map_err(|e| Error::Other(format!("{}: {e}", path.display())))
+    }
+
+    fn close(self) -> Result<(), Error> {
+        let Self::File(file, path) = self else { return Ok(()) };
+        let fail = |e: &dyn std::fmt::Display| Error::Other(format!("{}: {e}", path.display()));
+        let file = file.into_inner().map_err(|e| fail(&e))?;
+        file.persist(&path).map_err(|e| fail(&e))?;
+        Ok(())
     }
 }
