@@ -15,8 +15,8 @@ pub(crate) struct Json {
     pub(crate) version: &'static str,
 }
 
-/// The whole output. Only the schema of this and of what is in it is ever used: findings are most of what a run
-/// writes, and are written member by member.
+/// The whole output; only its schema is ever used, it is written piece by piece.
+// And a finding member by member: findings are most of what a run writes.
 #[derive(JsonSchema)]
 #[schemars(title = "The output of `bedplate check --format json`")]
 #[allow(dead_code)]
