@@ -44,11 +44,10 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     c.eventually(|| c.create(&job(&ns, "narrow", 64, 1)).code != 0);
 
     // Interrupted half-way: what is missing is made, the rest stays.
-    c.k("delete validatingadmissionpolicy gpu-ceiling.bedplate.dev").accepted();
+    c.k("delete validatingadmissionpolicy admission.bedplate.dev").accepted();
     let told = c.bedplate("apply").accepted();
     assert!(
-        told.contains("created ValidatingAdmissionPolicy gpu-ceiling.bedplate.dev")
-            && told.contains("1 objects changed"),
+        told.contains("created ValidatingAdmissionPolicy admission.bedplate.dev") && told.contains("1 objects changed"),
         "{told}"
     );
 
@@ -56,14 +55,14 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     let text = c.bedplate("render --static").accepted();
     let file = c.cluster.static_policies().join("guards.yaml");
     std::fs::write(&file, text).unwrap();
-    let delete = "delete validatingadmissionpolicybinding delete-protection.bedplate.dev";
+    let delete = "delete validatingadmissionpolicybinding deletion.bedplate.dev";
     c.eventually(|| c.k(&format!("{delete} --dry-run=server")).code != 0);
     c.k(delete).refused("is a guard of Bedplate");
     c.kubectl(
         &[
             "patch",
             "validatingadmissionpolicybinding",
-            "gpu-ceiling.bedplate.dev",
+            "admission.bedplate.dev",
             "--type=merge",
             "-p",
             r#"{"spec":{"validationActions":["Audit"]}}"#,
@@ -71,8 +70,8 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
         "",
     )
     .refused("is a guard of Bedplate");
-    c.bedplate("unlock validatingadmissionpolicybinding mutable-tag-audit.bedplate.dev --reason 'a drill'").accepted();
-    c.k("delete validatingadmissionpolicybinding mutable-tag-audit.bedplate.dev").accepted();
+    c.bedplate("unlock validatingadmissionpolicybinding admission-audit.bedplate.dev --reason 'a drill'").accepted();
+    c.k("delete validatingadmissionpolicybinding admission-audit.bedplate.dev").accepted();
     std::fs::remove_file(&file).unwrap();
     c.eventually(|| c.k(&format!("{delete} --dry-run=server")).code == 0);
 

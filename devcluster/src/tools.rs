@@ -69,6 +69,9 @@ const TOOLS: &[Tool] = &[
     Tool { name: "coredns", version: "1.15.0", seconds: 140, source: Source::Module {
         folder: "coredns", programs: &[("github.com/coredns/coredns", "coredns")], links: &[], stamp: "",
     } },
+    Tool { name: "cel-cost", version: "0.37.2", seconds: 120, source: Source::Module {
+        folder: "cel-cost", programs: &[(".", "cel-cost")], links: &[], stamp: "",
+    } },
     Tool { name: "kube-score", version: "1.20.0", seconds: 60, source: Source::Go {
         module: "github.com/zegl/kube-score", package: "cmd/kube-score", replace: &[], stamp: Some("main.version"),
     } },

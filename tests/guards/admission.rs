@@ -136,22 +136,77 @@ fn what_a_cluster_needs_to_come_back_is_never_refused() {
 fn a_workflow_of_500_gpu_steps_and_a_megabyte_is_judged_within_the_budget() {
     let c = cluster();
     let ns = c.namespace("roomy");
-    let templates: Vec<_> = (0..500)
+    let mut large = workflow(&ns, 500);
+    large["spec"]["templates"][0]["container"]["env"] = json!([{ "name": "NOTES", "value": "x".repeat(1_000_000) }]);
+    c.create(&large).accepted();
+    large["metadata"]["name"] = json!("large-and-bad");
+    large["spec"]["templates"][499]["container"]["resources"]["limits"]["nvidia.com/gpu"] = json!(9);
+    c.create(&large).refused("a pod of this Workflow asks for 9 accelerators");
+}
+
+fn workflow(namespace: &str, steps: usize) -> serde_json::Value {
+    let templates: Vec<_> = (0..steps)
         .map(|n| {
             json!({ "name": format!("step-{n}"), "container": {
-                "image": "docker.io/pytorch/pytorch:2.7.0", "command": ["python", "/workspace/step.py", format!("--shard={n}")],
-                "resources": { "requests": { "cpu": "4", "memory": "16Gi" }, "limits": { "memory": "16Gi", "nvidia.com/gpu": 1 } },
-                "env": [{ "name": "NOTES", "value": "x".repeat(2000) }],
+                "image": "docker.io/pytorch/pytorch:2.7.0", "resources": { "limits": { "nvidia.com/gpu": 1 } },
             } })
         })
         .collect();
-    let mut workflow = json!({
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "name": "large", "namespace": ns },
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "name": "large", "namespace": namespace },
         "spec": { "entrypoint": "step-0", "templates": templates },
-    });
-    assert!(workflow.to_string().len() > 1_000_000);
-    c.create(&workflow).accepted();
-    workflow["metadata"]["name"] = json!("large-and-bad");
-    workflow["spec"]["templates"][499]["container"]["resources"]["limits"]["nvidia.com/gpu"] = json!(9);
-    c.create(&workflow).refused("a pod of this Workflow asks for 9 accelerators");
+    })
+}
+
+/// Of the largest objects that the API server takes none may run the policies out of their budget: a workflow's pods are
+/// judged as they come, anything else is refused in words.
+#[test]
+fn an_object_too_large_to_be_judged_is_refused_in_words_and_a_workflow_pod_by_pod() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    c.create(&workflow(&ns, 8_000)).accepted();
+    let mut pod =
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": ns }, "spec": {} });
+    pod["spec"]["containers"] = (0..8_000)
+        .map(|n| json!({ "name": format!("c{n}"), "image": "python:3.13", "resources": { "limits": { "nvidia.com/gpu": 1 } } }))
+        .collect();
+    c.create(&pod).refused("has more than 1000 pods or containers in one list, more than can be judged");
+}
+
+/// An autoscaler without a maximum took every GPU of the cluster overnight.
+#[test]
+fn an_autoscaler_without_a_maximum_is_refused_where_it_starts_gpus() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let ray = |gpus: u32, maximum: serde_json::Value| {
+        json!({ "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": { "generateName": "r-", "namespace": ns }, "spec": {
+            "enableInTreeAutoscaling": true,
+            "headGroupSpec": { "rayStartParams": {}, "template": { "spec": { "containers": [{ "name": "ray-head", "image": "docker.io/rayproject/ray:2.46.0" }] } } },
+            "workerGroupSpecs": [{
+                "groupName": "gpu", "rayStartParams": {}, "minReplicas": 0, "replicas": 1, "maxReplicas": maximum, "template": { "spec": { "containers": [{
+                    "name": "ray-worker", "image": "docker.io/rayproject/ray:2.46.0", "resources": { "limits": { "nvidia.com/gpu": gpus } } }] } } }],
+        } })
+    };
+    c.create(&ray(1, json!(2_147_483_647))).refused("nothing bounds the accelerators of this RayCluster");
+    c.create(&ray(0, json!(2_147_483_647))).accepted();
+    c.create(&ray(1, json!(8))).accepted();
+}
+
+/// What an init container asks for and what runs may be different slices of one device.
+#[test]
+fn slices_of_different_sizes_are_counted_each_by_itself() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let with = |name: &str, main: u32, init: u32| {
+        let slices = |size: &str, n: u32| {
+            let mut limits = json!({});
+            limits[format!("nvidia.com/mig-{size}")] = json!(n);
+            json!({ "limits": limits })
+        };
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": ns }, "spec": {
+            "initContainers": [{ "name": "i", "image": "python:3.13", "resources": slices("1g.5gb", init) }],
+            "containers": [{ "name": "a", "image": "python:3.13", "resources": slices("2g.10gb", main) }] } })
+    };
+    c.create(&with("fits", 4, 4)).accepted();
+    c.create(&with("too-much", 5, 4)).refused("asks for 9 accelerators");
 }

@@ -27,7 +27,7 @@ pub enum Change {
 /// What would happen to one object, and which.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// `ValidatingAdmissionPolicy gpu-ceiling.bedplate.dev`.
+    /// `ValidatingAdmissionPolicy admission.bedplate.dev`.
     pub what: String,
     /// What would happen.
     pub change: Change,

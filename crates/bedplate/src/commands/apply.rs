@@ -95,10 +95,9 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         // What was done before an error is told too: the next run goes on from there.
         outcome?;
         let profile = cluster.profile().await?;
-        let auditing = enforce::guards()
-            .iter()
-            .filter(|guard| {
-                profile.settings(None).mode(guard.rule, guard.guarantee) != bedplate_model::profile::Mode::Enforce
+        let auditing = enforce::guarded()
+            .filter(|(rule, guarantee)| {
+                profile.settings(None).mode(rule, *guarantee) != bedplate_model::profile::Mode::Enforce
             })
             .count();
         print(&if changed == 0 {
@@ -234,7 +233,7 @@ async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<(), Error> {
         }
         None => cluster.profile().await?,
     };
-    let guarded: Vec<&str> = enforce::guards().iter().map(|guard| guard.rule).collect();
+    let guarded: Vec<&str> = enforce::guarded().map(|(rule, _)| rule).collect();
     let mut lines = Vec::new();
     let seen = cluster
         .audit(&profile, &today(), None, |name, _, checked| {
