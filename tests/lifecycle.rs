@@ -21,7 +21,10 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
 
     let told = c.bedplate("apply").accepted();
     assert!(told.contains("refuses nothing yet"), "{told}");
-    c.bedplate("apply").accepted();
+    let told = c.bedplate("apply").accepted();
+    assert!(told.contains("everything was in place"), "{told}");
+    let plan = c.bedplate("plan").accepted();
+    assert!(plan.contains("\n0 of "), "a plan after an apply has nothing to do: {plan}");
     let proof = c.bedplate("prove");
     assert!(proof.code == 1 && proof.text.contains("the mode of gpu-ceiling is `audit`"), "{}", proof.text);
     c.create(&job(&ns, "audited", 64, 1)).accepted();
@@ -43,6 +46,8 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     c.bedplate("rollback").accepted();
     c.eventually(|| c.create(&job(&ns, "narrow", 64, 1)).code != 0);
 
+    // What a policy cannot read of the profile is written into it: the guards of scaling follow with the next apply.
+    c.bedplate("apply").accepted();
     // Interrupted half-way: what is missing is made, the rest stays.
     c.k("delete validatingadmissionpolicy admission.bedplate.dev").accepted();
     let told = c.bedplate("apply").accepted();

@@ -1,6 +1,6 @@
 //! No job takes more than its share, and only trusted images run.
 
-use bedplate_tests::{job, pytorch};
+use bedplate_tests::{deployment, job, pytorch};
 use serde_json::json;
 
 use crate::cluster;
@@ -32,6 +32,41 @@ fn workers_added_later_count_as_much_as_those_of_the_start() {
     c.kubectl(&["patch", "pytorchjob", "grows", "-n", &ns, "--type=merge", "-p", &raise], "")
         .refused("64 accelerators");
     c.k(&format!("label pytorchjob grows -n {ns} team=vision")).accepted();
+}
+
+/// A request to scale names a number and no pods: what one pod asks for stands in the workload.
+#[test]
+fn scaling_up_counts_as_much_as_replicas_in_a_manifest() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let with_gpus = |name: &str, gpus: u32| {
+        let mut object = deployment(&ns, name);
+        object["spec"]["replicas"] = json!(1);
+        object["spec"]["template"]["spec"]["containers"][0]["resources"] =
+            json!({ "limits": { "nvidia.com/gpu": gpus } });
+        object
+    };
+    c.create(&with_gpus("llm", 2)).accepted();
+    c.create(&with_gpus("web", 0)).accepted();
+    // The workload reaches the policy through a cache.
+    c.eventually(|| c.k(&format!("scale deployment llm -n {ns} --replicas=32 --dry-run=server")).code != 0);
+    c.k(&format!("scale deployment llm -n {ns} --replicas=32"))
+        .refused("scaled to 32 replicas, the Deployment llm asks for 64 accelerators, the ceiling is 8");
+    c.k(&format!("scale deployment llm -n {ns} --replicas=4")).accepted();
+    c.k(&format!("scale deployment web -n {ns} --replicas=32")).accepted();
+    let roomy = c.namespace("roomy");
+    c.create(&{
+        let mut object = with_gpus("llm", 2);
+        object["metadata"]["namespace"] = json!(roomy);
+        object
+    })
+    .accepted();
+    c.k(&format!("scale deployment llm -n {roomy} --replicas=32")).accepted();
+    c.eventually(|| {
+        c.k(&format!("scale deployment llm -n {roomy} --replicas=33 --dry-run=server"))
+            .text
+            .contains("the ceiling is 64")
+    });
 }
 
 /// Guards that come after the objects must not freeze what runs.

@@ -36,13 +36,6 @@ fn the_impact_of_a_deletion_is_told_before_it() {
     c.bedplate("impact delete unicorn x").refused("this cluster serves no `unicorn`");
 }
 
-#[test]
-fn a_plan_after_an_apply_has_nothing_to_do() {
-    let c = cluster();
-    let told = c.bedplate("plan");
-    assert!(told.text.contains("\n0 of ") && told.code == 0, "{}", told.text);
-}
-
 /// A right that is missing is named, with the rule that gives it.
 #[test]
 fn a_user_without_rights_is_told_which_are_missing() {

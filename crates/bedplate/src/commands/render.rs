@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     } else {
         let mut all = crd::definitions();
         all.push(first_profile(true));
-        all.extend(enforce::objects());
+        all.extend(enforce::objects(enforce::Installation::ANY));
         ("", all)
     };
     let texts: Vec<_> = objects.iter().map(yaml::text).collect();

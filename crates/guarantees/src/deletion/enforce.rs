@@ -12,7 +12,7 @@
 
 use bedplate_model::Guarantee;
 use bedplate_model::names::{DELETE_PROTECTION, GROUP, KRUISE_DELETE_PROTECTION, PRODUCTION, UNLOCK};
-use bedplate_model::profile;
+use bedplate_model::profile::{self, Mode};
 use bedplate_model::workload::kinds::TABLE;
 use serde_json::{Value, json};
 
@@ -27,10 +27,12 @@ const UNLOCK_FORM: &str = r"^\S+ until \d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z by \
 /// The policies: one that asks the profile, one that asks the clock.
 #[must_use]
 pub fn policies() -> Vec<Policy> {
-    let policy = |name, params, guards| Policy {
-        name,
+    let policy = |name: &str, params, modes: &[Mode], guards| Policy {
+        name: name.to_owned(),
         guarantee: Guarantee::Deletion,
         params,
+        modes: modes.to_vec(),
+        profile: None,
         spares_system: false,
         resources: vec![json!({
             "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE", "DELETE"], "resources": ["*"],
@@ -41,9 +43,10 @@ pub fn policies() -> Vec<Policy> {
         policy(
             "deletion",
             Params::Profile,
+            &Mode::ACTIVE,
             vec![delete_protection(), protection_removed(), protected_content(), profile_narrowed()],
         ),
-        policy("unlock", Params::Clock, vec![unlock_lapsed(), unlock_form()]),
+        policy("unlock", Params::Clock, &[Mode::Enforce], vec![unlock_lapsed(), unlock_form()]),
     ]
 }
 

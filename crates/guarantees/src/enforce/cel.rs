@@ -1,14 +1,32 @@
 //! The workload table's rows as CEL, over the same field paths that the rules read.
 //!
-//! A row becomes a fold over its pods: what stands at a path with `*` and `[]` is gone through by comprehensions, and
-//! the counts of the same row are read at the same keys and items. Only what Kubernetes 1.30 has is used: optional
-//! fields, quantities, `sum`, `max`, `min`, `split`, `join`.
+//! A row becomes the list of its pods, every shape in one form: what stands at a path with `*` and `[]` is gone through
+//! by comprehensions, and the counts of the same row are read at the same keys and items. What is judged of pods is
+//! then written once. Only what Kubernetes 1.30 has is used: optional fields, quantities, `sum`, `max`, `min`, `split`,
+//! `join`.
 //!
 //! CEL has no `let`: `[x].map(v, …)[0]` stands for it.
 
 use bedplate_model::accelerator::TABLE as ACCELERATORS;
 use bedplate_model::workload::kinds::{Computed, Count, Kind, Pods, Shape, TABLE};
 use bedplate_model::workload::pods::MODEL_KEYS;
+
+/// A value of JSON as a literal.
+#[must_use]
+pub fn literal(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    // Lists and maps of CEL hold values of one type, unless each says that it may be any.
+    let any = |value: &Value| format!("dyn({})", literal(value));
+    match value {
+        Value::String(text) => quote(text),
+        Value::Array(items) => format!("[{}]", items.iter().map(any).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => {
+            let entries: Vec<_> = map.iter().map(|(key, value)| format!("{}: {}", quote(key), any(value))).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
 
 /// A text in CEL's quotes.
 #[must_use]
@@ -34,7 +52,7 @@ pub fn glob(pattern: &str, text: &str) -> String {
     )
 }
 
-/// How a row is named by `variables.kind`.
+/// How a row is named in a choice by kind.
 #[must_use]
 pub fn kind_name(kind: &Kind) -> String {
     format!("{}/{}", kind.group, kind.kind)
@@ -162,14 +180,36 @@ impl Place {
     }
 }
 
-/// What a path's wildcards stand for, in order.
-type Bound = Vec<String>;
+/// What a path's wildcards stand for, in order; and the number that a request to the `scale` subresource sets anew.
+#[derive(Default)]
+struct Bound {
+    elements: Vec<String>,
+    scaled: Option<&'static str>,
+}
+
+/// CEL: the number of replicas in a request to the `scale` subresource.
+const SCALED: &str = "int(object.?spec.?replicas.orValue(0))";
+
+/// CEL: whether `path`, with its keys `k0`, is the field that is scaled; nothing where it never is.
+fn is_scaled(path: &str, scaled: &str) -> Option<String> {
+    let (path, scaled): (Vec<_>, Vec<_>) = (path.split('.').collect(), scaled.split('.').collect());
+    if path.len() != scaled.len() {
+        return None;
+    }
+    let mut keys = 0..;
+    let conditions = path.iter().zip(scaled).map(|(of_row, key)| match *of_row {
+        "*" => keys.next().map(|level| format!("k{level} == {}", quote(key))),
+        of_row => (of_row == key).then(String::new),
+    });
+    let conditions: Option<Vec<String>> = conditions.collect();
+    Some(conditions?.into_iter().filter(|condition| !condition.is_empty()).collect::<Vec<_>>().join(" && "))
+}
 
 /// Goes along `path` from `o`, taking `bound` for wildcards; gives the place and what is left of the path when
 /// `bound` is used up.
-fn walk<'a>(path: &'a str, bound: &[String]) -> (Place, Option<&'a str>) {
+fn walk<'a>(path: &'a str, bound: &Bound) -> (Place, Option<&'a str>) {
     let mut place = Place { expression: "o".to_owned(), optional: false };
-    let mut bound = bound.iter();
+    let mut bound = bound.elements.iter();
     let mut rest = path;
     while !rest.is_empty() {
         let (part, after) = rest.split_once('.').unwrap_or((rest, ""));
@@ -190,16 +230,21 @@ fn walk<'a>(path: &'a str, bound: &[String]) -> (Place, Option<&'a str>) {
 }
 
 /// A number at a path, or `default` where there is none or it is negative.
-fn field(path: &str, bound: &[String], default: &str) -> String {
+fn field(path: &str, bound: &Bound, default: &str) -> String {
     let (place, _) = walk(path, bound);
-    format!("{}.optMap(n, int(n) < 0 ? {default} : int(n)).orValue({default})", place.expression)
+    let stands = format!("{}.optMap(n, int(n) < 0 ? {default} : int(n)).orValue({default})", place.expression);
+    match bound.scaled.and_then(|scaled| is_scaled(path, scaled)).as_deref() {
+        None => stands,
+        Some("") => SCALED.to_owned(),
+        Some(condition) => format!("({condition} ? {SCALED} : {stands})"),
+    }
 }
 
 /// More pods than any ceiling allows: what an autoscaler may start that nothing bounds. KubeRay writes the largest int32
 /// where nobody set a maximum.
 pub const NO_MAXIMUM: &str = "2147483647";
 
-fn count(count: &Count, bound: &[String]) -> String {
+fn count(count: &Count, bound: &Bound) -> String {
     let at = |path: &str, default: &str| field(path, bound, default);
     let inner = |count: &Count| self::count(count, bound);
     match count {
@@ -230,7 +275,7 @@ pub fn too_large() -> Variable {
     ("tooLarge".to_owned(), format!("variables.pods[0].exists(g, {large})"))
 }
 
-/// The pods of a row, as a list of pods, or of lists of pods where its path has two wildcards; with whether it is one.
+/// The pods of a row, as a list of pods, or of lists of pods where its path has two wildcards.
 fn pods_of(kind: &Kind, row: &Pods, bound: &mut Bound) -> String {
     let (place, rest) = walk(row.path, bound);
     let Some(rest) = rest else {
@@ -241,7 +286,7 @@ fn pods_of(kind: &Kind, row: &Pods, bound: &mut Bound) -> String {
             .then(|| row.path.rsplit_once('.').map(|(path, _)| walk(path, bound).0.expression))
             .flatten();
         let pod = |p: &str| pod_at(row.shape, p, &replicas, application.as_deref());
-        return match (spec.optional, bound.is_empty()) {
+        return match (spec.optional, bound.elements.is_empty()) {
             (true, true) => format!("{}.optMap(p, [{}]).orValue([])", spec.expression, pod("p")),
             // In a list a pod that is not there is one without containers.
             (true, false) => {
@@ -251,25 +296,26 @@ fn pods_of(kind: &Kind, row: &Pods, bound: &mut Bound) -> String {
             (false, false) => pod(&spec.expression),
         };
     };
-    let level = bound.len();
+    let level = bound.elements.len();
     let list = if rest.starts_with('*') {
         let (map, key) = (format!("{}.orValue({{}})", place.expression), format!("k{level}"));
-        bound.push(format!("{map}[{key}]"));
+        bound.elements.push(format!("{map}[{key}]"));
         format!("{map}.map({key}, {})", pods_of(kind, row, bound))
     } else {
         let item = format!("e{level}");
         let items = format!("{}.orValue([])", place.expression);
-        bound.push(item.clone());
+        bound.elements.push(item.clone());
         let list = format!("{items}.map({item}, {})", pods_of(kind, row, bound));
         if row.shape == Shape::ArgoTemplate { format!("({items}.size() > {MOST} ? [] : {list})") } else { list }
     };
-    bound.pop();
+    bound.elements.pop();
     list
 }
 
-/// The pods of an object `o` of a kind: a list of lists of pods.
-fn pods_of_kind(kind: &Kind) -> String {
-    let rows: Vec<_> = kind.pods.iter().map(|row| pods_of(kind, row, &mut Vec::new())).collect();
+/// The pods of an object `o` of a kind: a list of lists of pods; with the number that a request to `scale` sets.
+fn pods_of_kind(kind: &Kind, scaled: Option<&'static str>) -> String {
+    let rows = kind.pods.iter().map(|row| pods_of(kind, row, &mut Bound { scaled, ..Bound::default() }));
+    let rows: Vec<_> = rows.collect();
     match kind.pods {
         // Two wildcards give lists of lists already.
         [row] if row.path.matches(['*', '[']).count() > 1 => rows.join(""),
@@ -300,12 +346,18 @@ pub type Variable = (String, String);
 /// all variables of a policy three times for every request, whether they are read or not.
 #[must_use]
 pub fn pods() -> Variable {
-    let mut kinds: Vec<_> = rows().map(|kind| (kind_name(kind), pods_of_kind(kind))).collect();
+    let mut kinds: Vec<_> = rows().map(|kind| (kind_name(kind), pods_of_kind(kind, None))).collect();
     kinds.sort();
     kinds.dedup();
     let versions = "(request.operation == 'UPDATE' ? [object, oldObject] : [object])";
     let kind = "(request.kind.group + '/' + request.kind.kind)";
     ("pods".to_owned(), format!("[{kind}].map(kind, {versions}.map(o, {}))[0]", choice(&kinds)))
+}
+
+/// `variables.pods` of a workload that stands in `params`, with the replicas of the request to its `scale` subresource.
+#[must_use]
+pub fn scaled_pods(kind: &Kind) -> Variable {
+    ("pods".to_owned(), format!("[params].map(o, {})", pods_of_kind(kind, kind.scale)))
 }
 
 /// A choice by `kind` among expressions, as deep as the logarithm of their number; neighbours that read alike are one.

@@ -21,17 +21,21 @@ pub mod cel;
 use bedplate_model::Guarantee;
 use bedplate_model::names;
 use bedplate_model::profile::Mode;
+use bedplate_model::workload::kinds::Kind;
 use serde_json::{Value, json};
 
 use crate::{admission, deletion};
 
 /// What a policy's guards are held against.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Params {
     /// The StabilityProfile of the cluster.
     Profile,
     /// The Leases of the API servers, renewed every ten seconds: the time.
     Clock,
+    /// The objects of a kind in the request's namespace, in a version such as `apps/v1`. What the profile says is then
+    /// written into the policy.
+    Workload(&'static Kind, String),
 }
 
 /// One thing to be so.
@@ -61,15 +65,19 @@ pub struct Guard {
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Its name in the cluster, before our group.
-    pub name: &'static str,
+    pub name: String,
     /// Whose guards they are.
     pub guarantee: Guarantee,
     /// What they are held against.
     pub params: Params,
+    /// The modes that it comes in.
+    pub modes: Vec<Mode>,
     /// Whether namespaces that a cluster needs to recover are left alone.
     pub spares_system: bool,
     /// `resourceRules`: what they look at.
     pub resources: Vec<Value>,
+    /// What is written into it of a profile that it cannot read.
+    pub profile: Option<Value>,
     /// The guards.
     pub guards: Vec<Guard>,
 }
@@ -77,24 +85,40 @@ pub struct Policy {
 /// Namespaces in which nothing is refused: what a cluster needs to come back.
 pub const SYSTEM_NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", names::NAMESPACE];
 
+/// A cluster, as far as the policies depend on it.
+#[derive(Clone, Copy)]
+pub struct Installation<'a> {
+    /// The StabilityProfile, with the exemptions of today in its status.
+    pub profile: &'a Value,
+    /// The version of a group and kind that is served, such as `apps/v1`.
+    pub served: &'a dyn Fn(&str, &str) -> Option<String>,
+}
+
+impl Installation<'_> {
+    /// Any cluster: nothing but what Kubernetes itself serves.
+    pub const ANY: Installation<'static> =
+        Installation { profile: &Value::Null, served: &|group, _| (group == "apps").then(|| "apps/v1".to_owned()) };
+}
+
 /// Every policy.
 #[must_use]
-pub fn policies() -> Vec<Policy> {
-    [admission::enforce::policies(), deletion::enforce::policies()].concat()
+pub fn policies(installation: Installation<'_>) -> Vec<Policy> {
+    [admission::enforce::policies(installation), deletion::enforce::policies()].concat()
 }
 
 /// Every rule that is also a guard with a mode, and its guarantee.
 pub fn guarded() -> impl Iterator<Item = (&'static str, Guarantee)> {
-    policies()
+    let nothing = Installation { served: &|_, _| None, ..Installation::ANY };
+    policies(nothing)
         .into_iter()
-        .filter(|policy| policy.params == Params::Profile)
+        .filter(|policy| policy.root().is_some())
         .flat_map(|policy| policy.guards.into_iter().map(move |guard| (guard.rule, policy.guarantee)))
 }
 
 /// Every policy and binding, in the cluster's form.
 #[must_use]
-pub fn objects() -> Vec<Value> {
-    policies().iter().flat_map(Policy::objects).collect()
+pub fn objects(installation: Installation<'_>) -> Vec<Value> {
+    policies(installation).iter().flat_map(Policy::objects).collect()
 }
 
 /// What a refusal by a guard says after the API server's own words.
@@ -107,9 +131,7 @@ impl Policy {
     /// Its policies and bindings, one of each a mode.
     #[must_use]
     pub fn objects(&self) -> Vec<Value> {
-        // A mode follows from the profile. What has no profile has no mode: it only refuses what another lets pass.
-        let modes: &[Mode] = if self.params == Params::Clock { &[Mode::Enforce] } else { &Mode::ACTIVE };
-        modes.iter().flat_map(|mode| [self.policy(*mode), self.binding(*mode)]).collect()
+        self.modes.iter().flat_map(|mode| [self.policy(*mode), self.binding(*mode)]).collect()
     }
 
     /// Its name in a mode. It is part of what a refused user reads.
@@ -123,14 +145,16 @@ impl Policy {
 
     fn policy(&self, mode: Mode) -> Value {
         let mut variables = Vec::new();
-        let kind = match self.params {
-            Params::Profile => {
-                variables.extend([here(), exemptions()]);
-                variables.extend(self.guards.iter().map(|guard| rule_mode(guard.rule, self.guarantee)));
-                json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile" })
-            }
+        let kind = match &self.params {
+            Params::Profile => json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile" }),
             Params::Clock => json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease" }),
+            Params::Workload(kind, version) => json!({ "apiVersion": version, "kind": kind.kind }),
         };
+        if let Some(root) = self.root() {
+            variables.extend(self.profile.iter().map(|profile| ("profile".to_owned(), cel::literal(profile))));
+            variables.extend([here(root), exemptions(root)]);
+            variables.extend(self.guards.iter().map(|guard| rule_mode(root, guard.rule, self.guarantee)));
+        }
         for variable in self.guards.iter().flat_map(|guard| &guard.variables) {
             if !variables.contains(variable) {
                 variables.push(variable.clone());
@@ -138,13 +162,10 @@ impl Policy {
         }
         let mut validations = Vec::new();
         for guard in &self.guards {
-            let mode = match self.params {
-                // Most of what is asked about is fine, whatever the profile says.
-                Params::Profile => {
-                    format!(" || variables.{} != {}", mode_of(guard.rule), cel::quote(mode.name()))
-                }
-                Params::Clock => String::new(),
-            };
+            // Most of what is asked about is fine, whatever the profile says.
+            let mode = self.root().map_or_else(String::new, |_| {
+                format!(" || variables.{} != {}", mode_of(guard.rule), cel::quote(mode.name()))
+            });
             let when = if self.guards.len() > 1 && guard.when != ALWAYS {
                 format!("!({}) || ", guard.when)
             } else {
@@ -185,7 +206,7 @@ impl Policy {
 
     fn conditions(&self, mode: Mode) -> Vec<Value> {
         let mut conditions = Vec::new();
-        if self.params == Params::Profile {
+        if matches!(self.params, Params::Profile) {
             conditions.push(json!({ "name": "the-mode-is-chosen", "expression": self.is_chosen(mode) }));
         }
         let when: Vec<_> = self.guards.iter().map(|guard| format!("({})", guard.when)).collect();
@@ -208,6 +229,15 @@ impl Policy {
         format!("{base} || params.?spec.?namespaces.orValue([]).exists(n, {here})")
     }
 
+    /// CEL: where the profile stands. What has no profile has no mode: it only refuses what another policy lets pass.
+    fn root(&self) -> Option<&'static str> {
+        match self.params {
+            Params::Profile => Some("params"),
+            Params::Workload(..) => Some("variables.profile"),
+            Params::Clock => None,
+        }
+    }
+
     fn looks_everywhere(&self) -> bool {
         self.resources.iter().any(|rule| rule["resources"] == json!(["*"]))
     }
@@ -218,7 +248,8 @@ impl Policy {
             Mode::Warn => &["Warn", "Audit"],
             Mode::Audit | Mode::Off => &["Audit"],
         };
-        let params = match self.params {
+        let params = match &self.params {
+            Params::Workload(..) => json!({ "selector": {}, "parameterNotFoundAction": "Allow" }),
             Params::Profile => json!({ "name": names::PROFILE, "parameterNotFoundAction": "Allow" }),
             // Every API server has one; that of a server that is gone is older than the others, and one refusal is
             // enough. `Deny` would refuse whatever the guard looks at, marked or not, where there is none.
@@ -265,27 +296,32 @@ pub fn labels(guarantee: Guarantee) -> Value {
 }
 
 /// `variables.here`: the profile's last entry for the request's namespace.
-fn here() -> cel::Variable {
+fn here(root: &str) -> cel::Variable {
     let entries = format!(
-        "params.?spec.?namespaces.orValue([]).filter(n, {NAMESPACE} != '' && n.names.exists(p, {}))",
+        "{root}.?spec.?namespaces.orValue([]).filter(n, {NAMESPACE} != '' && n.names.exists(p, {}))",
         cel::glob("p", NAMESPACE)
     );
     ("here".to_owned(), format!("[{entries}].map(l, l.size() > 0 ? dyn(l[l.size() - 1]) : dyn({{}}))[0]"))
 }
 
-/// `variables.exemptions`: the rules that this request need not follow today.
-fn exemptions() -> cel::Variable {
+/// `variables.exemptions`: the rules that this request need not follow today. What is written into a policy is written
+/// anew when it lapses.
+fn exemptions(root: &str) -> cel::Variable {
     // The API server writes these before it asks: a user can't choose them.
     let today = "(request.operation == 'CREATE' ? [string(object.?metadata.?creationTimestamp.orValue(''))] : \
          request.operation == 'UPDATE' ? [''] + object.?metadata.?managedFields.orValue([]).map(m, string(m.?time.orValue(''))) : \
          ['']).max()";
     let name = "string(request.operation == 'DELETE' ? oldObject.metadata.name : object.metadata.?name.orValue(''))";
     let expression = format!(
-        "params.?status.?exemptions.orValue([]).filter(e, e.subject.?kind.orValue(request.kind.kind) == request.kind.kind && \
-         [e.subject.?namespace.orValue('*')].exists(p, {}) && [[string(e.subject.name), {name}]].exists(p, {}) && \
-         [{today}].exists(t, t != '' && t.substring(0, 10) <= e.expires)).map(e, e.rule)",
+        "{root}.?status.?exemptions.orValue([]).filter(e, e.subject.?kind.orValue(request.kind.kind) == request.kind.kind && \
+         [e.subject.?namespace.orValue('*')].exists(p, {}) && [[string(e.subject.name), {name}]].exists(p, {}){}).map(e, e.rule)",
         cel::glob("p", NAMESPACE),
         cel::glob("p[0]", "p[1]"),
+        if root == "params" {
+            format!(" && [{today}].exists(t, t != '' && t.substring(0, 10) <= e.expires)")
+        } else {
+            String::new()
+        },
     );
     ("exemptions".to_owned(), expression)
 }
@@ -297,12 +333,12 @@ fn mode_of(rule: &str) -> String {
 }
 
 /// How strictly a rule holds for this request. It is read only where something is to be refused.
-fn rule_mode(rule: &str, guarantee: Guarantee) -> cel::Variable {
+fn rule_mode(root: &str, rule: &str, guarantee: Guarantee) -> cel::Variable {
     let name = mode_of(rule);
     let (rule, guarantee) = (cel::quote(rule), cel::quote(guarantee.name()));
     let severity = |of: &str| format!("{of}.?rules[?{rule}]");
     let mode = |of: &str, name: &str| format!("{of}.?modes[?{name}]");
-    let (here, base) = ("variables.here", "params.?spec");
+    let (here, base) = ("variables.here", &format!("{root}.?spec"));
     let expression = format!(
         "{}.or({}).orValue('') == 'off' || {rule} in variables.exemptions ? 'off' : {}.or({}).or({}).or({}).orValue('enforce')",
         severity(here),
@@ -318,9 +354,9 @@ fn rule_mode(rule: &str, guarantee: Guarantee) -> cel::Variable {
 /// CEL: the namespace of the request; empty for what has none.
 pub const NAMESPACE: &str = "request.?namespace.orValue('')";
 
-/// CEL: a setting of the profile for the request's namespace, such as `admission.acceleratorsPerJob`.
+/// CEL: a setting of the profile at `root` for the request's namespace, such as `admission.acceleratorsPerJob`.
 #[must_use]
-pub fn setting(path: &str, default: &str) -> String {
+pub fn setting(root: &str, path: &str, default: &str) -> String {
     let path = path.replace('.', ".?");
-    format!("variables.here.?{path}.orValue(params.?spec.?{path}.orValue({default}))")
+    format!("variables.here.?{path}.orValue({root}.?spec.?{path}.orValue({default}))")
 }

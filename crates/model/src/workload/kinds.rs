@@ -33,6 +33,8 @@ pub struct Kind {
     pub finishes: bool,
     /// How pods are multiplied by code because no path can say it.
     pub computed: Option<Computed>,
+    /// The number of replicas that its `scale` subresource writes.
+    pub scale: Option<&'static str>,
 }
 
 /// Multiplications that need more than paths.
@@ -129,6 +131,7 @@ const fn kind(group: &'static str, kind: &'static str, pods: &'static [Pods]) ->
         cleanup: &[],
         finishes: false,
         computed: None,
+        scale: None,
     }
 }
 
@@ -168,6 +171,11 @@ impl Kind {
     const fn finishes(mut self, cleanup: &'static [&'static str]) -> Self {
         self.finishes = true;
         self.cleanup = cleanup;
+        self
+    }
+
+    const fn scale(mut self, path: &'static str) -> Self {
+        self.scale = Some(path);
         self
     }
 
@@ -339,14 +347,14 @@ pub const TABLE: &[Kind] = &[
     kind("", "PodTemplate", &[pods(Role::Named("pod"), "template", &[One])]),
     kind("", "ReplicationController", TEMPLATE),
     kind("apps", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
-    kind("apps", "Deployment", TEMPLATE),
+    kind("apps", "Deployment", TEMPLATE).scale("spec.replicas"),
     kind("apps", "ReplicaSet", TEMPLATE),
-    kind("apps", "StatefulSet", TEMPLATE),
+    kind("apps", "StatefulSet", TEMPLATE).scale("spec.replicas"),
     kind("apps.kruise.io", "BroadcastJob", &[pods(Role::Named("pod"), "spec.template", &[PerNode])])
         .finishes(&["spec.completionPolicy.ttlSecondsAfterFinished"]),
-    kind("apps.kruise.io", "CloneSet", TEMPLATE),
+    kind("apps.kruise.io", "CloneSet", TEMPLATE).scale("spec.replicas"),
     kind("apps.kruise.io", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
-    kind("apps.kruise.io", "StatefulSet", TEMPLATE),
+    kind("apps.kruise.io", "StatefulSet", TEMPLATE).scale("spec.replicas"),
     kind("argoproj.io", "ClusterWorkflowTemplate", ARGO).strings(ARGO_PATCHES).computed(Computed::Argo),
     kind(
         "argoproj.io",
@@ -396,7 +404,7 @@ pub const TABLE: &[Kind] = &[
     kind("jobset.x-k8s.io", "JobSet", replicated_jobs!("spec"))
         .purpose(Purpose::Training)
         .finishes(&["spec.ttlSecondsAfterFinished"]),
-    kubeflow!("JAXJob", "jaxReplicaSpecs"),
+    kubeflow!("JAXJob", "jaxReplicaSpecs").scale("spec.jaxReplicaSpecs.Worker.replicas"),
     kind("kubeflow.org", "Experiment", &[])
         .purpose(Purpose::Training)
         .embeds(&[
@@ -431,8 +439,8 @@ pub const TABLE: &[Kind] = &[
     )
     .purpose(Purpose::Training)
     .finishes(RUN_POLICY),
-    elastic!("PaddleJob", "paddleReplicaSpecs"),
-    elastic!("PyTorchJob", "pytorchReplicaSpecs"),
+    elastic!("PaddleJob", "paddleReplicaSpecs").scale("spec.paddleReplicaSpecs.Worker.replicas"),
+    elastic!("PyTorchJob", "pytorchReplicaSpecs").scale("spec.pytorchReplicaSpecs.Worker.replicas"),
     kubeflow!("TFJob", "tfReplicaSpecs"),
     kubeflow!("XGBoostJob", "xgbReplicaSpecs"),
     kind(
@@ -447,6 +455,7 @@ pub const TABLE: &[Kind] = &[
             ),
         ],
     )
+    .scale("spec.replicas")
     .purpose(Purpose::Serving),
     kind(
         "machinelearning.seldon.io",
