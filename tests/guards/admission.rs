@@ -227,6 +227,30 @@ fn an_autoscaler_without_a_maximum_is_refused_where_it_starts_gpus() {
     c.create(&ray(1, json!(8))).accepted();
 }
 
+/// GPUs that come by dynamic allocation stand in no container.
+#[test]
+fn a_claim_of_more_devices_than_a_pod_may_have_is_refused() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let claim = |request: serde_json::Value| {
+        json!({ "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate", "metadata": { "generateName": "c-", "namespace": ns },
+            "spec": { "spec": { "devices": { "requests": [request] } } } })
+    };
+    let exactly = |more: serde_json::Value| {
+        let mut request = json!({ "name": "g", "exactly": { "deviceClassName": "gpu.nvidia.com" } });
+        request["exactly"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+    };
+    c.create(&claim(exactly(json!({ "allocationMode": "ExactCount", "count": 8 })))).accepted();
+    c.create(&claim(exactly(json!({ "allocationMode": "ExactCount", "count": 9 }))))
+        .refused("asks for 9 accelerators, the ceiling is 8");
+    c.create(&claim(exactly(json!({ "allocationMode": "All" }))))
+        .refused("asks for every device that fits, the ceiling is 8");
+    let either = json!({ "name": "g", "firstAvailable": [
+        { "name": "one", "deviceClassName": "gpu.nvidia.com" }, { "name": "many", "deviceClassName": "gpu.nvidia.com", "count": 9 } ] });
+    c.create(&claim(either)).refused("asks for 9 accelerators");
+}
+
 /// What an init container asks for and what runs may be different slices of one device.
 #[test]
 fn slices_of_different_sizes_are_counted_each_by_itself() {

@@ -100,7 +100,7 @@ fn guard(rule: &'static str, variables: Vec<Variable>, validations: Vec<Validati
     Guard { rule, when: SOMETHING_NEW.to_owned(), variables, validations }
 }
 
-/// Every kind whose pods stand in it. A pod's ephemeral containers come by a request of their own.
+/// Every kind whose pods stand in it, and claims of devices. A pod's ephemeral containers come by a request of their own.
 fn resources() -> Vec<Value> {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
     for kind in cel::rows() {
@@ -114,6 +114,10 @@ fn resources() -> Vec<Value> {
     if let Some((_, core)) = groups.iter_mut().find(|(group, _)| group.is_empty()) {
         core.push("pods/ephemeralcontainers".to_owned());
     }
+    groups.push((
+        cel::CLAIM_GROUP,
+        cel::CLAIMS.iter().map(|(kind, _)| format!("{}s", kind.to_ascii_lowercase())).collect(),
+    ));
     groups
         .into_iter()
         .map(|(group, resources)| {
@@ -157,8 +161,9 @@ fn gpu_ceiling() -> Guard {
             Validation {
                 expression: no_worse("largest", cel::largest("b")),
                 message: format!(
-                    "variables.tooLarge ? '' : 'a pod of this ' + request.kind.kind + ' asks for ' + string(variables.largest) + ' accelerators, the ceiling is ' + \
-                     string(variables.largestAllowed) + ': ask for fewer, raise spec.admission.acceleratorsPerPod of the StabilityProfile,{EXEMPTION}'"
+                    "variables.tooLarge ? '' : 'a pod of this ' + request.kind.kind + ' asks for ' + (variables.largest >= {} ? 'every device that fits' : string(variables.largest) + ' accelerators') + ', the ceiling is ' + \
+                     string(variables.largestAllowed) + ': ask for fewer, raise spec.admission.acceleratorsPerPod of the StabilityProfile,{EXEMPTION}'",
+                    cel::NO_MAXIMUM
                 ),
             },
             Validation {

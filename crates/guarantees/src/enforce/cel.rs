@@ -329,6 +329,30 @@ pub fn rows() -> impl Iterator<Item = &'static Kind> {
     TABLE.iter().filter(|kind| !kind.pods.is_empty())
 }
 
+/// Kinds of dynamic resource allocation, and where their requests stand. A claim reads as a pod with so many accelerators.
+pub const CLAIMS: &[(&str, &str)] =
+    &[("ResourceClaim", "spec.devices.requests"), ("ResourceClaimTemplate", "spec.spec.devices.requests")];
+
+/// The API group of [`CLAIMS`].
+pub const CLAIM_GROUP: &str = "resource.k8s.io";
+
+/// The devices of a claim, as `bedplate_model::claim::devices` counts them, in the form of [`pods_of_kind`].
+fn claim(requests: &str) -> String {
+    let (place, _) = walk(requests, &Bound::default());
+    let one =
+        |r: &str| format!("({r}.?allocationMode.orValue('') == 'All' ? {NO_MAXIMUM} : int({r}.?count.orValue(1)))");
+    let count = format!(
+        "[{}.orValue([]).map(r, size(r.?firstAvailable.orValue([])) > 0 ? r.firstAvailable.map(f, {}).max() : \
+         [r.?exactly.orValue(r)].map(x, {})[0]).sum()]",
+        place.expression,
+        one("f"),
+        one("x"),
+    );
+    format!(
+        "[{count}.map(n, [dyn(0), dyn([{{'resources': {{'limits': {{'nvidia.com/gpu': n}}}}}}]), dyn([]), dyn([])])]"
+    )
+}
+
 /// Whether a row's total follows from its fields.
 #[must_use]
 pub fn has_total(kind: &Kind) -> bool {
@@ -347,6 +371,7 @@ pub type Variable = (String, String);
 #[must_use]
 pub fn pods() -> Variable {
     let mut kinds: Vec<_> = rows().map(|kind| (kind_name(kind), pods_of_kind(kind, None))).collect();
+    kinds.extend(CLAIMS.iter().map(|(kind, requests)| (format!("{CLAIM_GROUP}/{kind}"), claim(requests))));
     kinds.sort();
     kinds.dedup();
     let versions = "(request.operation == 'UPDATE' ? [object, oldObject] : [object])";
