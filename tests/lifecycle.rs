@@ -17,6 +17,9 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
         "{}",
         plan.text
     );
+    assert!(
+        plan.text.contains("pod by pod as they come:") && plan.text.contains("experiments.kubeflow.org: the objects")
+    );
     assert!(c.k("get crd stabilityprofiles.bedplate.dev").code != 0, "a plan changes nothing");
 
     let told = c.bedplate("apply").accepted();

@@ -62,6 +62,7 @@ pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
         }
         print(&format!("\n{changes} of {} objects would change on {}\n", steps.len(), cluster.server))?;
         refusals(&cluster, &steps).await?;
+        judged_as_pods(&cluster)?;
         Ok(ExitCode::from(u8::from(changes > 0)))
     })
 }
@@ -250,6 +251,20 @@ async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<(), Error> {
         seen.judged
     ))?;
     lines.iter().try_for_each(|line| print(line))
+}
+
+/// What the guards leave to the pods, of the kinds that this cluster has.
+fn judged_as_pods(cluster: &Cluster) -> Result<(), Error> {
+    let mut heading = "\nnot judged in the object itself, but pod by pod as they come:\n";
+    let mut told = Vec::new();
+    for (kind, what) in enforce::judged_as_pods() {
+        let line = format!("  {}: {what}\n", kind.plural_in_group());
+        if cluster.kind(kind.group, kind.kind).is_some() && !told.contains(&line) {
+            print(&format!("{}{line}", std::mem::take(&mut heading)))?;
+            told.push(line);
+        }
+    }
+    Ok(())
 }
 
 fn shown(step: &Step) -> String {

@@ -33,7 +33,7 @@ fn scale(kind: &'static Kind, installation: Installation<'_>) -> Option<Policy> 
     let profile = of_ceiling(installation.profile, kind.kind);
     let modes: Vec<_> = Mode::ACTIVE.into_iter().filter(|mode| is_chosen(&profile["spec"], *mode)).collect();
     Some(Policy {
-        name: format!("scale.{}.{}", kind.plural(), kind.group),
+        name: format!("scale.{}", kind.plural_in_group()),
         guarantee: Guarantee::Admission,
         params: Params::Workload(kind, version),
         modes,

@@ -21,7 +21,7 @@ pub mod cel;
 use bedplate_model::Guarantee;
 use bedplate_model::names;
 use bedplate_model::profile::Mode;
-use bedplate_model::workload::kinds::Kind;
+use bedplate_model::workload::kinds::{Kind, TABLE};
 use serde_json::{Value, json};
 
 use crate::{admission, deletion};
@@ -119,6 +119,25 @@ pub fn guarded() -> impl Iterator<Item = (&'static str, Guarantee)> {
 #[must_use]
 pub fn objects(installation: Installation<'_>) -> Vec<Value> {
     policies(installation).iter().flat_map(Policy::objects).collect()
+}
+
+/// Kinds of which no policy can judge all, and what: their pods are judged when they come, as all pods are.
+pub fn judged_as_pods() -> impl Iterator<Item = (&'static Kind, String)> {
+    TABLE.iter().filter_map(|kind| {
+        let mut told = Vec::new();
+        if !kind.embeds.is_empty() {
+            told.push("the objects that stand in it".to_owned());
+        } else if !kind.strings.is_empty() {
+            told.push(format!("a text that patches its pods ({})", kind.strings.join(", ")));
+        }
+        if !cel::has_total(kind) {
+            told.push(format!(
+                "how many pods run at once, which follows from its steps, and anything where it has more than {} templates",
+                cel::MOST
+            ));
+        }
+        (!told.is_empty()).then(|| (kind, told.join("; ")))
+    })
 }
 
 /// What a refusal by a guard says after the API server's own words.

@@ -142,6 +142,12 @@ impl Kind {
         format!("{}s", self.kind.to_ascii_lowercase())
     }
 
+    /// The same with its group, as `kubectl` takes it: `tfjobs.kubeflow.org`.
+    #[must_use]
+    pub fn plural_in_group(&self) -> String {
+        if self.group.is_empty() { self.plural() } else { format!("{}.{}", self.plural(), self.group) }
+    }
+
     const fn purpose(mut self, purpose: Purpose) -> Self {
         self.purpose = Some(purpose);
         self
