@@ -15,6 +15,7 @@ use crate::guarantee::Guarantee;
 use crate::names;
 use crate::path::FieldPath;
 use crate::value::Span;
+use crate::workload::kinds::TABLE;
 
 /// What a platform team wants of its cluster. `spec: {}` protects with good defaults.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -219,6 +220,10 @@ pub struct Deletion {
     /// `prod-*`, `*-prod`, the same with `production`, `kubeflow`, `kserve`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub production_namespaces: Option<Vec<String>>,
+    /// API groups whose CRDs may not be deleted, besides those that models and jobs hang on; `*` stands for any text, and
+    /// alone for every CRD. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crd_groups: Option<Vec<String>>,
 }
 
 /// What the API server has to share out.
@@ -343,6 +348,14 @@ impl Settings {
         list(self.deletion.production_namespaces.as_deref(), PRODUCTION)
     }
 
+    /// Whether a CRD of an API group may not be deleted.
+    #[must_use]
+    pub fn protects_crds_of(&self, group: &str) -> bool {
+        // Groups of Kubernetes itself have no CRDs.
+        let of_the_field = group.contains('.') && TABLE.iter().any(|row| row.group == group);
+        of_the_field || list(self.deletion.crd_groups.as_deref(), &[]).iter().any(|pattern| glob(pattern, group))
+    }
+
     /// The API server's concurrency.
     #[must_use]
     pub fn server_concurrency(&self) -> u32 {
@@ -395,6 +408,7 @@ impl Settings {
                     .production_namespaces
                     .clone()
                     .or_else(|| a.deletion.production_namespaces.clone()),
+                crd_groups: b.deletion.crd_groups.clone().or_else(|| a.deletion.crd_groups.clone()),
             },
             fairness: Fairness { server_concurrency: b.fairness.server_concurrency.or(a.fairness.server_concurrency) },
             dns: Dns {

@@ -124,7 +124,14 @@ fn delete_protection() -> Guard {
             "request.operation == 'DELETE' && {NOT_NAMESPACE_CONTROLLER} && ({marked} || ({CRD}) || ({NAMESPACE}) || ({profile}))"
         ),
         variables: vec![
-            ("crd".to_owned(), format!("({CRD}) && oldObject.spec.group in {}", cel::list(groups))),
+            (
+                "crd".to_owned(),
+                format!(
+                    "({CRD}) && (oldObject.spec.group in {} || params.?spec.?deletion.?crdGroups.orValue([]).exists(p, {}))",
+                    cel::list(groups),
+                    cel::glob("p", "oldObject.spec.group")
+                ),
+            ),
             ("production".to_owned(), format!("({NAMESPACE}) && {}", is_production("oldObject"))),
             what(),
         ],
@@ -183,6 +190,7 @@ fn profile_narrowed() -> Guard {
             cel::list(profile::PRODUCTION.iter().copied())
         )
     };
+    let groups = |of: &str| format!("{of}.?spec.?deletion.?crdGroups.orValue([])");
     // The guards of deletion, and what speaks for all of them.
     let rules = ["deletion", "delete-protection", "protection-removed", "protected-content", "profile-narrowed"];
     let rules = cel::list(rules);
@@ -199,6 +207,7 @@ fn profile_narrowed() -> Guard {
         when: format!("request.operation == 'UPDATE' && {}", is_profile()),
         variables: vec![
             ("lost".to_owned(), format!("{}.filter(p, !(p in {}))", patterns("oldObject"), patterns("object"))),
+            ("lostGroups".to_owned(), format!("{}.filter(p, !(p in {}))", groups("oldObject"), groups("object"))),
             what(),
         ],
         validations: vec![
@@ -206,6 +215,12 @@ fn profile_narrowed() -> Guard {
                 expression: format!("variables.lost.size() == 0 || {}", is_unlocked("oldObject")),
                 message: format!(
                     "'namespaces named ' + variables.lost[0] + ' would be protected no longer' + {HOW_TO_UNLOCK}"
+                ),
+            },
+            Validation {
+                expression: format!("variables.lostGroups.size() == 0 || {}", is_unlocked("oldObject")),
+                message: format!(
+                    "'CRDs of the group ' + variables.lostGroups[0] + ' would be protected no longer' + {HOW_TO_UNLOCK}"
                 ),
             },
             Validation {
