@@ -4,7 +4,7 @@
 //! that was interrupted is completed by the next one.
 
 use bedplate_guarantees::enforce;
-use bedplate_model::{Exemption, crd, names};
+use bedplate_model::{Exemption, names};
 use serde_json::{Map, Value, json};
 
 use crate::audit;
@@ -90,7 +90,7 @@ impl Cluster {
     pub async fn put_in_place(&mut self, wanted: &Wanted, mut each: impl FnMut(&Step)) -> Result<(), Error> {
         self.new_enough()?;
         let write = Write { dry_run: false, force: wanted.force };
-        for object in crd::definitions() {
+        for object in bedplate_guarantees::definitions() {
             let step = Step { what: title(&object), change: self.change(&object, wanted.force).await?, object };
             self.apply(&step.object, write).await?;
             if step.change != Change::Same {
@@ -161,7 +161,7 @@ impl Cluster {
                 each(&title(object));
             }
         }
-        for definition in crd::definitions() {
+        for definition in bedplate_guarantees::definitions() {
             let place = self.place(&definition)?;
             // The API server takes a moment to forget a policy.
             let mut tries = 0;
@@ -196,7 +196,7 @@ impl Cluster {
     }
 
     async fn desired(&self, wanted: &Wanted) -> Result<Vec<Value>, Error> {
-        let mut all = crd::definitions();
+        let mut all = bedplate_guarantees::definitions();
         let live = match self.kind(names::GROUP, "StabilityProfile") {
             Some(resource) => self.get(Place { resource, namespace: None, name: names::PROFILE }).await?,
             None => None,

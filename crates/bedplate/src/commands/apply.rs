@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use super::cluster::{Target, wait};
 use super::{Error, print};
-use crate::profile::rule_names;
 use crate::today::today;
 
 /// Options of `plan` and `apply`.
@@ -230,7 +229,7 @@ async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<(), Error> {
         Some(step) => {
             let mut object = step.object.clone();
             object.as_object_mut().map(|map| map.remove("status"));
-            Profile::parse(&object.to_string(), &rule_names()).unwrap_or_default()
+            Profile::parse(&object.to_string(), &bedplate_guarantees::names()).unwrap_or_default()
         }
         None => cluster.profile().await?,
     };

@@ -82,9 +82,6 @@ pub struct Policy {
     pub guards: Vec<Guard>,
 }
 
-/// Namespaces in which nothing is refused: what a cluster needs to come back.
-pub const SYSTEM_NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", names::NAMESPACE];
-
 /// A cluster, as far as the policies depend on it.
 #[derive(Clone, Copy)]
 pub struct Installation<'a> {
@@ -204,7 +201,7 @@ impl Policy {
         }
         if self.spares_system {
             constraints["namespaceSelector"] = json!({ "matchExpressions": [{
-                "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": SYSTEM_NAMESPACES,
+                "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names::SYSTEM_NAMESPACES,
             }] });
         }
         json!({
