@@ -68,6 +68,8 @@ pub struct Part {
     pub inside: Option<u32>,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// What is set in its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Part {
@@ -90,6 +92,7 @@ impl Part {
         command
             .arg(program)
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(logs)
             .stdin(Stdio::null())
             .stdout(log)
