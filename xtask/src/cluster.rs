@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bedplate_devcluster::{AddOn, Cluster, Result, Tier};
+use bedplate_devcluster::{AddOn, Cluster, Result, Tier, process};
 
 /// What to do with a cluster.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Start a cluster, or find the one that is up; prints its kubeconfig
+    /// Start a cluster, or find the one that is up; prints its kubeconfig. Ctrl-C ends what was started
     Up {
         #[command(flatten)]
         name: Name,
@@ -63,8 +63,11 @@ fn name(text: &str) -> std::result::Result<String, String> {
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Up { name, tier, with, fake_nodes } => {
+            process::end_all_on_signal(format!("starting cluster `{}`", name.name))?;
             let started = Instant::now();
-            let (cluster, new) = Cluster::up(&name.name, *tier, &with.with)?;
+            let up = Cluster::up(&name.name, *tier, &with.with);
+            process::wait_if_interrupted();
+            let (cluster, new) = up?;
             if new {
                 eprintln!("xtask: cluster `{}` is up after {:.1} s", name.name, started.elapsed().as_secs_f64());
             } else {
