@@ -192,12 +192,14 @@ fn rules_and_policies_agree_on_every_object() {
             .map(|case| made(&case, &examples[case.example], &ns))
             .collect();
         for (object, answer) in objects.iter().zip(c.dry_run(&objects)) {
-            let node = Node::from_json(object);
+            // What passed is judged as the server keeps it: a field that the kind does not have is not there.
+            let node = Node::from_json(answer.as_ref().unwrap_or(object));
             let by_rule: BTreeSet<&str> = object_findings(&Object::of_node(&node).unwrap(), run)
                 .into_iter()
                 .map(|finding| finding.rule)
                 .filter(|rule| GUARDED.contains(rule))
                 .collect();
+            let answer = answer.err().unwrap_or_default();
             if answer.contains("is invalid")
                 || answer.contains("expected API version")
                 || answer.contains("cannot be handled")

@@ -5,6 +5,7 @@ mod admission;
 mod agreement;
 mod commands;
 mod deletion;
+mod examples;
 
 use bedplate_tests::Harness;
 use serde_json::json;

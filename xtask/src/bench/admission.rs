@@ -21,7 +21,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let bedplate = run::bedplate(true)?;
-    let (cluster, _) = Cluster::up("bench", Tier::Api)?;
+    let (cluster, _) = Cluster::up("bench", Tier::Api, &[])?;
     let measured = measure(&cluster, &bedplate, options.jobs);
     cluster.down()?;
     let (mut without, mut with, policies) = measured?;
