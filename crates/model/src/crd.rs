@@ -122,6 +122,9 @@ fn bound(settings: &mut Value) {
     if let Some(patterns) = settings.pointer_mut("/properties/deletion/properties/productionNamespaces") {
         texts(patterns, 64, 63, "^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$");
     }
+    if let Some(fixes) = settings.pointer_mut("/properties/fixes") {
+        texts(fixes, 128, 63, "^[a-z0-9-]+$");
+    }
     for key in ["rules", "modes"] {
         if let Some(map) = settings.pointer_mut(&format!("/properties/{key}")) {
             map["maxProperties"] = json!(128);

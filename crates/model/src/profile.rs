@@ -90,6 +90,10 @@ pub struct Settings {
     /// wins. Default `enforce`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub modes: BTreeMap<String, Mode>,
+    /// Rules whose safe fixes the webhook makes in what is created or changed, before it is judged, such as
+    /// `accelerator-request-mismatch`. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixes: Option<Vec<String>>,
     /// No job takes more than its share, and only trusted images run.
     pub admission: Admission,
     /// What everything hangs on cannot be deleted by mistake.
@@ -276,6 +280,7 @@ pub const REGISTRIES: &[&str] = &[
     "nvcr.io",
     "gcr.io/distroless",
     "gcr.io/ml-pipeline",
+    "ghcr.io/bedplate",
     "ghcr.io/kubeflow",
     "ghcr.io/kserve",
     "ghcr.io/huggingface",
@@ -331,6 +336,12 @@ impl Settings {
         self.modes.get(rule).or_else(|| self.modes.get(guarantee.name())).copied().unwrap_or(Mode::Enforce)
     }
 
+    /// Rules whose safe fixes the webhook makes.
+    #[must_use]
+    pub fn fixes(&self) -> Vec<&str> {
+        list(self.fixes.as_deref(), &[])
+    }
+
     /// Trusted registries.
     #[must_use]
     pub fn registries(&self) -> Vec<&str> {
@@ -383,6 +394,7 @@ impl Settings {
         Self {
             rules,
             modes,
+            fixes: b.fixes.clone().or_else(|| a.fixes.clone()),
             admission: Admission {
                 accelerators_per_job: b.admission.accelerators_per_job.or(a.admission.accelerators_per_job),
                 accelerators_per_pod: b.admission.accelerators_per_pod.or(a.admission.accelerators_per_pod),
@@ -528,7 +540,18 @@ impl Profile {
                             fail(&mut errors, spec.clone().key("rules").key(rule.as_str()), message, help);
                         }
                     }
+                    for (i, rule) in object.spec.settings.fixes().into_iter().enumerate() {
+                        if let Some((message, help)) = unknown(rule) {
+                            fail(&mut errors, spec.clone().key("fixes").index(i), message, help);
+                        }
+                    }
                     for (i, entry) in object.spec.namespaces.into_iter().enumerate() {
+                        for (at, rule) in entry.settings.fixes().into_iter().enumerate() {
+                            if let Some((message, help)) = unknown(rule) {
+                                let path = spec.clone().key("namespaces").index(i).key("fixes").index(at);
+                                fail(&mut errors, path, message, help);
+                            }
+                        }
                         for rule in entry.settings.rules.keys() {
                             if let Some((message, help)) = unknown(rule) {
                                 let path = spec.clone().key("namespaces").index(i).key("rules").key(rule.as_str());
