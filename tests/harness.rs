@@ -136,6 +136,12 @@ impl Harness {
         Answer::of(&output)
     }
 
+    /// The program, for those who run it beside the test.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.bedplate
+    }
+
     /// Creates objects as dry runs over one connection, and gives what would be there, without the fields that their
     /// kind does not have, or what a refused user would read.
     ///

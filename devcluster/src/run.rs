@@ -18,11 +18,12 @@ pub fn root() -> PathBuf {
 pub fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
-    // What an outer cargo tells of the package that it runs. Build scripts that ask for these (ring's) run again, and
-    // all that needs them is compiled again, whenever they are others than the last time.
+    // What cargo tells the program that it runs of its package: a build script that asks for it (ring's) would be run
+    // anew here, and once more by the cargo outside, each time with all that depends on it.
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
-            command.env_remove(name);
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| name.starts_with(start)) {
+            command.env_remove(&*name);
         }
     }
     command

@@ -168,6 +168,9 @@ fn bound(settings: &mut Value) {
     if let Some(groups) = settings.pointer_mut("/properties/deletion/properties/crdGroups") {
         texts(groups, 64, 253, "^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$");
     }
+    if let Some(fixes) = settings.pointer_mut("/properties/fixes") {
+        texts(fixes, 128, 63, "^[a-z0-9-]+$");
+    }
     for key in ["rules", "modes"] {
         if let Some(map) = settings.pointer_mut(&format!("/properties/{key}")) {
             map["maxProperties"] = json!(128);

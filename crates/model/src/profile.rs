@@ -92,6 +92,10 @@ pub struct Settings {
     /// wins. Default `enforce`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub modes: BTreeMap<String, Mode>,
+    /// Rules whose safe fixes the webhook makes in what is created or changed, before it is judged, such as
+    /// `accelerator-request-mismatch`. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixes: Option<Vec<String>>,
     /// No job takes more than its share, and only trusted images run.
     pub admission: Admission,
     /// What everything hangs on cannot be deleted by mistake.
@@ -282,6 +286,7 @@ pub const REGISTRIES: &[&str] = &[
     "nvcr.io",
     "gcr.io/distroless",
     "gcr.io/ml-pipeline",
+    "ghcr.io/bedplate",
     "ghcr.io/kubeflow",
     "ghcr.io/kserve",
     "ghcr.io/huggingface",
@@ -335,6 +340,12 @@ impl Settings {
             return Mode::Off;
         }
         self.modes.get(rule).or_else(|| self.modes.get(guarantee.name())).copied().unwrap_or(Mode::Enforce)
+    }
+
+    /// Rules whose safe fixes the webhook makes.
+    #[must_use]
+    pub fn fixes(&self) -> Vec<&str> {
+        list(self.fixes.as_deref(), &[])
     }
 
     /// Trusted registries.
@@ -397,6 +408,7 @@ impl Settings {
         Self {
             rules,
             modes,
+            fixes: b.fixes.clone().or_else(|| a.fixes.clone()),
             admission: Admission {
                 accelerators_per_job: b.admission.accelerators_per_job.or(a.admission.accelerators_per_job),
                 accelerators_per_pod: b.admission.accelerators_per_pod.or(a.admission.accelerators_per_pod),
@@ -540,6 +552,11 @@ impl Profile {
                         for (part, name) in named.chain(settings.rules.keys().map(|rule| ("rules", rule))) {
                             if let Some((message, help)) = unknown(name) {
                                 fail(&mut errors, at.clone().key(part).key(name.as_str()), message, help);
+                            }
+                        }
+                        for (i, rule) in settings.fixes().into_iter().enumerate() {
+                            if let Some((message, help)) = unknown(rule) {
+                                fail(&mut errors, at.clone().key("fixes").index(i), message, help);
                             }
                         }
                         for wrong in contradiction::TABLE.iter().filter(|one| !(one.holds)(entry)) {

@@ -30,6 +30,23 @@ pub(crate) fn unfold(root: &mut Node, text: &str) {
     }
 }
 
+/// The same for an object that has no text, such as that of an admission request. The trees have no spans.
+pub fn unfold_live(root: &mut Node) {
+    let word = |key: &str| root.get(key).and_then(Node::as_str).unwrap_or_default();
+    let (api_version, kind) = (word("apiVersion"), word("kind"));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let Some(row) = kinds::find(group, version, kind) else { return };
+    for path in row.strings {
+        each(root, path, &mut |node| {
+            let tree = node.as_str().and_then(|text| mapping(&without_actions(text)));
+            if let Some(tree) = tree {
+                // By way of JSON, which keeps values and drops where they stood.
+                *node = Node::from_json(&tree.to_json());
+            }
+        });
+    }
+}
+
 fn child<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
     match &mut node.value {
         Value::Map(entries) => entries.iter_mut().find(|entry| &*entry.key == key).map(|entry| &mut entry.value),
@@ -61,14 +78,16 @@ fn tree(node: &Node, text: &str) -> Option<Node> {
     if node.style == Style::Quoted && written != value {
         return None;
     }
-    let parsed = parse(&without_actions(written), &Limits::DEFAULT);
-    let [document] = <[_; 1]>::try_from(parsed.documents).ok().filter(|_| parsed.errors.is_empty())?;
-    let mut root = document.root;
-    if !matches!(root.value, Value::Map(_)) {
-        return None;
-    }
+    let mut root = mapping(&without_actions(written))?;
     shift(&mut root, start as u32);
     Some(root)
+}
+
+/// The mapping that a text is, where it is one and nothing else.
+fn mapping(text: &str) -> Option<Node> {
+    let parsed = parse(text, &Limits::DEFAULT);
+    let [document] = <[_; 1]>::try_from(parsed.documents).ok().filter(|_| parsed.errors.is_empty())?;
+    matches!(document.root.value, Value::Map(_)).then_some(document.root)
 }
 
 /// The text without its `{{…}}`, every byte in its place: lines of nothing else become blank,
