@@ -59,8 +59,10 @@ pub struct Cluster {
     /// The addresses of its node, where it has one.
     pub network: Option<Network>,
     /// What it has beside its tier.
+    #[serde(default)]
     pub with: Vec<AddOn>,
     /// Where its registry listens, `ADDRESS:PORT`, where it has one: for this machine and for the node.
+    #[serde(default)]
     pub registry: Option<String>,
 }
 
@@ -231,7 +233,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes its processes down as its parts, and writes what is known of it.
+    /// Writes what is known of it.
     fn save(&mut self, children: &[(String, Child)]) -> Result<()> {
         self.know(children)?;
         let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
@@ -241,6 +243,7 @@ impl Cluster {
         fs::rename(&draft, &state).map_err(run::file("write", &state))
     }
 
+    /// Takes its processes down as its parts.
     fn know(&mut self, children: &[(String, Child)]) -> Result<()> {
         let known = |pid, name: &str| Id::of(pid).ok_or_else(|| format!("{name} ended"));
         self.parts = children
@@ -415,12 +418,11 @@ impl Cluster {
         }
         // The controller manager makes it; before it is there, no pod can be created.
         until(folder, &mut children, &["get", "serviceaccount", "default", "--namespace", "default"])?;
-        let me = std::process::id();
         let mut cluster = Self {
             tier,
             folder: folder.to_owned(),
             server,
-            holder: Id::of(me).ok_or("the holder ended")?,
+            holder: Id::of(std::process::id()).ok_or("the holder ended")?,
             parts: Vec::new(),
             network,
             with: Vec::new(),
