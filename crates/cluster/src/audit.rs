@@ -57,8 +57,7 @@ impl Cluster {
             }
         }
         let text: Vec<_> = documents.iter().map(|document| format!("{document}\n")).collect();
-        let rules: Vec<_> = bedplate_guarantees::rules().map(|rule| rule.name).collect();
-        Profile::parse(&text.join("---\n"), &rules).map_err(|errors| {
+        Profile::parse(&text.join("---\n"), &bedplate_guarantees::names()).map_err(|errors| {
             let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
             Error::Object(format!("StabilityProfile {}: {first}", names::PROFILE))
         })

@@ -6,7 +6,6 @@ use bedplate_cluster::bundle::first_profile;
 use bedplate_cluster::yaml;
 use bedplate_guarantees::deletion::enforce::{OLDER_SERVERS, static_objects};
 use bedplate_guarantees::enforce;
-use bedplate_model::crd;
 
 use super::{Error, print};
 
@@ -25,11 +24,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     let (head, objects) = if args.static_policies {
         (OLDER_SERVERS, static_objects())
     } else if args.crds {
-        ("", crd::definitions())
+        ("", bedplate_guarantees::definitions())
     } else {
-        let mut all = crd::definitions();
+        let mut all = bedplate_guarantees::definitions();
         all.push(first_profile(true));
-        all.extend(enforce::objects());
+        all.extend(enforce::objects(enforce::Installation::ANY));
         ("", all)
     };
     let texts: Vec<_> = objects.iter().map(yaml::text).collect();
