@@ -54,6 +54,13 @@ fn scaling_up_counts_as_much_as_replicas_in_a_manifest() {
         .refused("scaled to 32 replicas, the Deployment llm asks for 64 accelerators, the ceiling is 8");
     c.k(&format!("scale deployment llm -n {ns} --replicas=4")).accepted();
     c.k(&format!("scale deployment web -n {ns} --replicas=32")).accepted();
+    // Where the number is not `spec.replicas`, the table says which it is.
+    let mut elastic = pytorch(&ns, "elastic", 1, 2);
+    elastic["spec"]["elasticPolicy"] = json!({ "minReplicas": 1, "maxReplicas": 2 });
+    c.create(&elastic).accepted();
+    c.eventually(|| c.k(&format!("scale pytorchjob elastic -n {ns} --replicas=7 --dry-run=server")).code != 0);
+    c.k(&format!("scale pytorchjob elastic -n {ns} --replicas=7"))
+        .refused("the PyTorchJob elastic asks for 16 accelerators");
     let roomy = c.namespace("roomy");
     c.create(&{
         let mut object = with_gpus("llm", 2);
