@@ -59,8 +59,10 @@ pub struct Cluster {
     /// The addresses of its node, where it has one.
     pub network: Option<Network>,
     /// What it has beside its tier.
+    #[serde(default)]
     pub with: Vec<AddOn>,
     /// Where its registry listens, `ADDRESS:PORT`, where it has one: for this machine and for the node.
+    #[serde(default)]
     pub registry: Option<String>,
 }
 
@@ -197,13 +199,9 @@ impl Cluster {
             let (wish, refusal) = wish(&self.folder, asker);
             let text = fs::read(&wish).map_err(run::file("read", &wish))?;
             let with: Vec<AddOn> = serde_json::from_slice(&text).unwrap_or_default();
-            // What a refused one started ends with it.
-            let before = children.len();
-            if let Err(why) = self.add(&with, children) {
-                for (_, mut child) in children.drain(before..) {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                }
+            let added = self.add(&with, children);
+            self.save(children)?;
+            if let Err(why) = added {
                 write(&refusal, &why)?;
             }
             fs::remove_file(&wish).map_err(run::file("remove", &wish))?;
@@ -211,15 +209,32 @@ impl Cluster {
         Ok(())
     }
 
-    /// Adds what it lacks of `with`, and says so in its state.
+    /// Adds what it lacks of `with`, up to the first that fails.
     fn add(&mut self, with: &[AddOn], children: &mut Vec<(String, Child)>) -> Result<()> {
         for add_on in with {
-            if !self.with.contains(add_on) {
-                add_on.start(self, children)?;
-                self.with.push(*add_on);
-                self.with.sort();
+            if self.with.contains(add_on) {
+                continue;
             }
+            let before = children.len();
+            if let Err(why) = add_on.start(self, children) {
+                // What it started ends with it.
+                for (part, mut child) in children.drain(before..) {
+                    if let Some(id) = Id::of(self.real(&part, child.id())) {
+                        id.signal("KILL");
+                    }
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+                return Err(format!("cannot add {}: {why}", add_on.name()));
+            }
+            self.with.push(*add_on);
+            self.with.sort();
         }
+        Ok(())
+    }
+
+    /// Writes what is known of it.
+    fn save(&mut self, children: &[(String, Child)]) -> Result<()> {
         self.know(children)?;
         let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
         // Renamed into place: whoever sees it sees it whole.
@@ -231,14 +246,17 @@ impl Cluster {
     /// Takes its processes down as its parts.
     fn know(&mut self, children: &[(String, Child)]) -> Result<()> {
         let known = |pid, name: &str| Id::of(pid).ok_or_else(|| format!("{name} ended"));
-        // What `unshare` and `nsenter` started, not they.
-        let in_node = self.network.map_or(&[][..], |_| IN_NODE);
-        let real = |name: &str, pid| if in_node.contains(&name) { child_of(pid).unwrap_or(pid) } else { pid };
         self.parts = children
             .iter()
-            .map(|(name, child)| known(real(name, child.id()), name).map(|id| (name.clone(), id)))
+            .map(|(name, child)| known(self.real(name, child.id()), name).map(|id| (name.clone(), id)))
             .collect::<Result<_>>()?;
         Ok(())
+    }
+
+    /// The process of a part: what `unshare` and `nsenter` started, not they.
+    fn real(&self, part: &str, pid: u32) -> u32 {
+        let in_node = self.network.is_some() && IN_NODE.contains(&part);
+        if in_node { child_of(pid).unwrap_or(pid) } else { pid }
     }
 
     /// Its node, where it has one.
@@ -400,12 +418,11 @@ impl Cluster {
         }
         // The controller manager makes it; before it is there, no pod can be created.
         until(folder, &mut children, &["get", "serviceaccount", "default", "--namespace", "default"])?;
-        let me = std::process::id();
         let mut cluster = Self {
             tier,
             folder: folder.to_owned(),
             server,
-            holder: Id::of(me).ok_or("the holder ended")?,
+            holder: Id::of(std::process::id()).ok_or("the holder ended")?,
             parts: Vec::new(),
             network,
             with: Vec::new(),
@@ -413,6 +430,7 @@ impl Cluster {
         };
         cluster.know(&children)?;
         cluster.add(with, &mut children)?;
+        cluster.save(&children)?;
         Ok((cluster, children))
     }
 }

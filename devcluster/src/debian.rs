@@ -13,8 +13,9 @@ use crate::tools;
 /// # Errors
 /// Where no source has it, or it cannot be downloaded.
 pub fn unpacked(package: &str) -> Result<PathBuf> {
-    let found = closure(&[package])?.into_iter().find(|one| one.name == package);
-    found.ok_or_else(|| format!("Debian package {package} is a name for others"))?.unpacked()
+    let mut found = closure(&[package])?;
+    found.retain(|one| one.name == package);
+    unpack(&found)?.pop().ok_or_else(|| format!("Debian package {package} is a name for others"))
 }
 
 /// The folders of packages and of all that they depend on.
@@ -22,7 +23,7 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
 /// # Errors
 /// Where no source has one, or it cannot be downloaded.
 pub fn unpacked_all(packages: &[&str]) -> Result<Vec<PathBuf>> {
-    closure(packages)?.iter().map(Package::unpacked).collect()
+    unpack(&closure(packages)?)
 }
 
 struct Package {
@@ -31,31 +32,36 @@ struct Package {
     file: String,
 }
 
-impl Package {
-    fn unpacked(&self) -> Result<PathBuf> {
-        let parent = tools::cache()?.join("debian");
-        let folder = parent.join(self.file.trim_end_matches(".deb"));
-        if folder.exists() {
-            return Ok(folder);
-        }
-        let draft = parent.join(format!("draft-{}-{}", std::process::id(), self.name));
-        let files = draft.join("files");
-        fs::create_dir_all(&files).map_err(run::file("create", &files))?;
-        let unpacked = self.unpack(&draft, &files).and_then(|()| match fs::rename(&files, &folder) {
-            // Another run was quicker.
-            Err(_) if folder.exists() => Ok(()),
-            renamed => renamed.map_err(run::file("write", &folder)),
+/// The folder of each, downloaded where it is not there yet.
+fn unpack(packages: &[Package]) -> Result<Vec<PathBuf>> {
+    let parent = tools::cache()?.join("debian");
+    let folder = |package: &Package| parent.join(package.file.trim_end_matches(".deb"));
+    let missing: Vec<_> = packages.iter().filter(|package| !folder(package).exists()).collect();
+    if !missing.is_empty() {
+        let draft = parent.join(format!("draft-{}-{:?}", std::process::id(), std::thread::current().id()));
+        fs::create_dir_all(&draft).map_err(run::file("create", &draft))?;
+        let done = download(&missing, &draft).and_then(|()| {
+            missing.into_iter().try_for_each(|package| {
+                let files = draft.join(&package.name);
+                let archive = draft.join(&package.file);
+                run::output(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(&files), &[0])?;
+                match fs::rename(&files, folder(package)) {
+                    // Another run was quicker.
+                    Err(_) if folder(package).exists() => Ok(()),
+                    renamed => renamed.map_err(run::file("write", &folder(package))),
+                }
+            })
         });
         let _ = fs::remove_dir_all(&draft);
-        unpacked.map(|()| folder)
+        done?;
     }
+    Ok(packages.iter().map(folder).collect())
+}
 
-    fn unpack(&self, draft: &Path, files: &Path) -> Result<()> {
-        let mut download = apt(&["download", "--quiet", &self.name]);
-        run::output(download.current_dir(draft), &[0])?;
-        let archive = draft.join(&self.file);
-        run::output(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(files), &[0]).map(drop)
-    }
+fn download(packages: &[&Package], into: &Path) -> Result<()> {
+    let mut download = apt(&["download", "--quiet"]);
+    download.args(packages.iter().map(|package| &package.name)).current_dir(into);
+    run::output(&mut download, &[0]).map(drop)
 }
 
 /// What would be installed on a machine that has nothing.

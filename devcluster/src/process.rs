@@ -119,11 +119,11 @@ pub fn child_of(parent: u32) -> Option<u32> {
 }
 
 /// From here on, Ctrl-C and SIGTERM end everything that this process started, and then this process, which says so:
-/// `what` is what is being done, such as "starting cluster `dev`".
+/// `what` is what is being done, such as "starting cluster `dev`", and `then` is how things stand when it is ended.
 ///
 /// # Errors
 /// Where the signals cannot be waited for.
-pub fn end_all_on_signal(what: String) -> Result<()> {
+pub fn end_all_on_signal(what: String, then: String) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
     std::thread::spawn(move || {
         let Some(signal) = signals.forever().next() else { return };
@@ -131,7 +131,7 @@ pub fn end_all_on_signal(what: String) -> Result<()> {
         eprintln!("xtask: interrupted while {what}; ending what was started for it");
         let waiting = end_descendants(Duration::from_secs(30));
         if waiting.is_empty() {
-            eprintln!("xtask: nothing of it runs any more");
+            eprintln!("xtask: {then}");
             std::process::exit(128 + signal);
         }
         eprintln!("error: these processes do not end: {waiting:?}");

@@ -63,15 +63,20 @@ fn name(text: &str) -> std::result::Result<String, String> {
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Up { name, tier, with, fake_nodes } => {
-            process::end_all_on_signal(format!("starting cluster `{}`", name.name))?;
+            let name = &name.name;
+            let (what, then) = match Cluster::find(name) {
+                Some(_) => ("giving more to", "it stays up, perhaps with what it was being given"),
+                None => ("starting", "nothing of it runs any more"),
+            };
+            process::end_all_on_signal(format!("{what} cluster `{name}`"), then.to_owned())?;
             let started = Instant::now();
-            let up = Cluster::up(&name.name, *tier, &with.with);
+            let up = Cluster::up(name, *tier, &with.with);
             process::wait_if_interrupted();
             let (cluster, new) = up?;
             if new {
-                eprintln!("xtask: cluster `{}` is up after {:.1} s", name.name, started.elapsed().as_secs_f64());
+                eprintln!("xtask: cluster `{name}` is up after {:.1} s", started.elapsed().as_secs_f64());
             } else {
-                eprintln!("xtask: cluster `{}` was up", name.name);
+                eprintln!("xtask: cluster `{name}` was up");
             }
             if *fake_nodes > 0 {
                 cluster.add_fake_nodes(*fake_nodes)?;
