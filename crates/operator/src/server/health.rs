@@ -107,7 +107,6 @@ impl Health {
 }
 
 /// The routes.
-#[must_use]
 pub fn router(health: Arc<Health>, metrics: Arc<Metrics>) -> Router {
     Router::new()
         // Whoever can answer this can answer everything: nothing that a restart would not heal belongs here.

@@ -84,7 +84,6 @@ impl Webhook {
     }
 
     /// The routes.
-    #[must_use]
     pub fn router(self: &Arc<Self>) -> Router {
         let mut router = Router::new();
         for stage in self.decide {
