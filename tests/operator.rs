@@ -286,7 +286,7 @@ fn a_refused_user_reads_the_whole_reckoning_before_any_policy_speaks() {
     // Beside a policy, not in its place.
     let elsewhere = w.c.namespace("unasked");
     let told = w.c.create(&pytorch(&elsewhere, "big", 7, 8)).refused("64 accelerators, the ceiling is 8");
-    assert!(told.contains("ValidatingAdmissionPolicy 'gpu-ceiling.bedplate.dev'"), "{told}");
+    assert!(told.contains("ValidatingAdmissionPolicy 'admission.bedplate.dev' with binding"), "{told}");
 }
 
 #[test]
