@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bedplate_devcluster::{Cluster, Tier, cluster, run};
+use bedplate_devcluster::{AddOn, Cluster, Tier, cluster, run};
 use serde_json::{Value, json};
 
 /// The cluster of this binary.
@@ -50,56 +50,6 @@ impl Answer {
     }
 }
 
-/// Kinds that the workload table has and this API server has not: a definition that takes any fields for each, in the
-/// versions of the examples.
-fn definitions() -> Vec<Value> {
-    let folder = run::root().join("examples/kinds");
-    let mut found: Vec<(String, String, Vec<String>)> = Vec::new();
-    for file in run::files_below(&folder).unwrap() {
-        let text = std::fs::read_to_string(folder.join(file)).unwrap();
-        let word = |key: &str| {
-            text.lines()
-                .find_map(|line| Some(line.strip_prefix(key)?.trim().trim_matches('"').to_owned()))
-                .unwrap_or_default()
-        };
-        let (api_version, kind) = (word("apiVersion:"), word("kind:"));
-        let Some((group, version)) = api_version.split_once('/') else { continue };
-        if !group.contains('.') || group.ends_with(".k8s.io") && ["resource.k8s.io"].contains(&group) {
-            continue;
-        }
-        match found.iter_mut().find(|(g, k, _)| g == group && *k == kind) {
-            Some((.., versions)) if versions.contains(&version.to_owned()) => {}
-            Some((.., versions)) => versions.push(version.to_owned()),
-            None => found.push((group.to_owned(), kind, vec![version.to_owned()])),
-        }
-    }
-    found
-        .into_iter()
-        .map(|(group, kind, versions)| {
-            let plural = format!("{}s", kind.to_lowercase());
-            let versions: Vec<_> = versions
-                .iter()
-                .enumerate()
-                .map(|(index, version)| {
-                    json!({ "name": version, "served": true, "storage": index == 0, "schema": { "openAPIV3Schema": {
-                        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                    } } })
-                })
-                .collect();
-            json!({
-                "apiVersion": "apiextensions.k8s.io/v1",
-                "kind": "CustomResourceDefinition",
-                "metadata": { "name": format!("{plural}.{group}"), "annotations": {
-                    // Groups of Kubernetes itself want to know who agreed.
-                    "api-approved.kubernetes.io": "unapproved, for tests",
-                } },
-                "spec": { "group": group, "scope": if kind.starts_with("Cluster") { "Cluster" } else { "Namespaced" },
-                    "names": { "kind": kind, "plural": plural }, "versions": versions },
-            })
-        })
-        .collect()
-}
-
 impl Harness {
     /// The cluster of this binary, started when the first test asks. `prepare` runs once, before any test goes on.
     ///
@@ -109,18 +59,11 @@ impl Harness {
         static HARNESS: OnceLock<Result<Harness, String>> = OnceLock::new();
         let started = HARNESS.get_or_init(|| {
             let harness = Self {
-                cluster: Cluster::of_this_process(Tier::Api)?,
+                cluster: Cluster::of_this_process(Tier::Api, &[AddOn::Crds])?,
                 bedplate: run::bedplate(false)?,
                 namespaces: AtomicU32::new(0),
             };
-            let prepare = || {
-                let list = json!({ "apiVersion": "v1", "kind": "List", "items": definitions() });
-                harness.apply(&list).accepted();
-                let wait = ["wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"];
-                harness.kubectl(&wait, "").accepted();
-                prepare(&harness);
-            };
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(prepare)) {
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prepare(&harness))) {
                 Ok(()) => Ok(harness),
                 Err(why) => Err(why.downcast_ref::<String>().cloned().unwrap_or_default()),
             }
@@ -193,18 +136,24 @@ impl Harness {
         Answer::of(&output)
     }
 
-    /// Creates objects as dry runs over one connection, and gives what a refused user would read; nothing for what passed.
+    /// The program, for those who run it beside the test.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.bedplate
+    }
+
+    /// Creates objects as dry runs over one connection, and gives what would be there, without the fields that their
+    /// kind does not have, or what a refused user would read.
     ///
     /// # Panics
     /// Where there is no connection.
-    pub fn dry_run(&self, objects: &[Value]) -> Vec<String> {
+    pub fn dry_run(&self, objects: &[Value]) -> Vec<Result<Value, String>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let cluster = bedplate_cluster::Cluster::connect(Some(&self.cluster.kubeconfig()), None).await.unwrap();
             let mut answers = Vec::new();
             for object in objects {
-                answers
-                    .push(cluster.create(object, true).await.err().map(|error| error.to_string()).unwrap_or_default());
+                answers.push(cluster.create(object, true).await.map_err(|error| error.to_string()));
             }
             answers
         })

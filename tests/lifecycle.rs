@@ -17,11 +17,17 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
         "{}",
         plan.text
     );
+    assert!(
+        plan.text.contains("pod by pod as they come:") && plan.text.contains("experiments.kubeflow.org: the objects")
+    );
     assert!(c.k("get crd stabilityprofiles.bedplate.dev").code != 0, "a plan changes nothing");
 
     let told = c.bedplate("apply").accepted();
     assert!(told.contains("refuses nothing yet"), "{told}");
-    c.bedplate("apply").accepted();
+    let told = c.bedplate("apply").accepted();
+    assert!(told.contains("everything was in place"), "{told}");
+    let plan = c.bedplate("plan").accepted();
+    assert!(plan.contains("\n0 of "), "a plan after an apply has nothing to do: {plan}");
     let proof = c.bedplate("prove");
     assert!(proof.code == 1 && proof.text.contains("the mode of gpu-ceiling is `audit`"), "{}", proof.text);
     c.create(&job(&ns, "audited", 64, 1)).accepted();
@@ -43,12 +49,13 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     c.bedplate("rollback").accepted();
     c.eventually(|| c.create(&job(&ns, "narrow", 64, 1)).code != 0);
 
+    // What a policy cannot read of the profile is written into it: the guards of scaling follow with the next apply.
+    c.bedplate("apply").accepted();
     // Interrupted half-way: what is missing is made, the rest stays.
-    c.k("delete validatingadmissionpolicy gpu-ceiling.bedplate.dev").accepted();
+    c.k("delete validatingadmissionpolicy admission.bedplate.dev").accepted();
     let told = c.bedplate("apply").accepted();
     assert!(
-        told.contains("created ValidatingAdmissionPolicy gpu-ceiling.bedplate.dev")
-            && told.contains("1 objects changed"),
+        told.contains("created ValidatingAdmissionPolicy admission.bedplate.dev") && told.contains("1 objects changed"),
         "{told}"
     );
 
@@ -56,14 +63,14 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     let text = c.bedplate("render --static").accepted();
     let file = c.cluster.static_policies().join("guards.yaml");
     std::fs::write(&file, text).unwrap();
-    let delete = "delete validatingadmissionpolicybinding delete-protection.bedplate.dev";
+    let delete = "delete validatingadmissionpolicybinding deletion.bedplate.dev";
     c.eventually(|| c.k(&format!("{delete} --dry-run=server")).code != 0);
     c.k(delete).refused("is a guard of Bedplate");
     c.kubectl(
         &[
             "patch",
             "validatingadmissionpolicybinding",
-            "gpu-ceiling.bedplate.dev",
+            "admission.bedplate.dev",
             "--type=merge",
             "-p",
             r#"{"spec":{"validationActions":["Audit"]}}"#,
@@ -71,8 +78,8 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
         "",
     )
     .refused("is a guard of Bedplate");
-    c.bedplate("unlock validatingadmissionpolicybinding mutable-tag-audit.bedplate.dev --reason 'a drill'").accepted();
-    c.k("delete validatingadmissionpolicybinding mutable-tag-audit.bedplate.dev").accepted();
+    c.bedplate("unlock validatingadmissionpolicybinding admission-audit.bedplate.dev --reason 'a drill'").accepted();
+    c.k("delete validatingadmissionpolicybinding admission-audit.bedplate.dev").accepted();
     std::fs::remove_file(&file).unwrap();
     c.eventually(|| c.k(&format!("{delete} --dry-run=server")).code == 0);
 

@@ -64,6 +64,9 @@ _bedplate() {
             bedplate,schema)
                 cmd="bedplate__subcmd__schema"
                 ;;
+            bedplate,serve)
+                cmd="bedplate__subcmd__serve"
+                ;;
             bedplate,uninstall)
                 cmd="bedplate__subcmd__uninstall"
                 ;;
@@ -118,6 +121,9 @@ _bedplate() {
             bedplate__subcmd__help,schema)
                 cmd="bedplate__subcmd__help__subcmd__schema"
                 ;;
+            bedplate__subcmd__help,serve)
+                cmd="bedplate__subcmd__help__subcmd__serve"
+                ;;
             bedplate__subcmd__help,uninstall)
                 cmd="bedplate__subcmd__help__subcmd__uninstall"
                 ;;
@@ -146,7 +152,7 @@ _bedplate() {
 
     case "${cmd}" in
         bedplate)
-            opts="-h -V --help --version check explain audit plan apply rollback uninstall render prove impact unlock lock rules init schema completions man help"
+            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -286,7 +292,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help)
-            opts="check explain audit plan apply rollback uninstall render prove impact unlock lock rules init schema completions man help"
+            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -524,6 +530,20 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help__subcmd__schema)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__serve)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -778,12 +798,16 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__render)
-            opts="-h --crds --static --help"
+            opts="-h --crds --static --operator --image --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -838,6 +862,68 @@ _bedplate() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__serve)
+            opts="-v -h --kubeconfig --context --listen --health --name --namespace --tls-cert --tls-key --certificate-life --drain --profile --log-format --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --certificate-life)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --drain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

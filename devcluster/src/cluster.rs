@@ -4,6 +4,7 @@
 //! when the holder ends, however it ends: `down`, Ctrl-C, a crash, `kill -9`.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::add_on::AddOn;
 use crate::certificates::{Authority, signing_key, write};
 use crate::image::Image;
 use crate::node::{self, Network, Node};
 use crate::process::{Id, Part, child_of, tail};
+use crate::registry;
 use crate::run::{self, Result};
 use crate::tools;
 
@@ -34,10 +37,11 @@ pub enum Tier {
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The parts that are in the node's namespaces, where there is a node.
-const IN_NODE: &[&str] = &["node", "kube-controller-manager", "containerd", "coredns", "kube-proxy", "kubelet"];
+const IN_NODE: &[&str] =
+    &["node", "kube-controller-manager", "containerd", "coredns", "kube-proxy", "kubelet", "kruise-manager"];
 
 /// The address of every part. Nothing listens elsewhere, but for the link to a node.
-const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What is known of a cluster that is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,14 +58,21 @@ pub struct Cluster {
     pub parts: Vec<(String, Id)>,
     /// The addresses of its node, where it has one.
     pub network: Option<Network>,
+    /// What it has beside its tier.
+    #[serde(default)]
+    pub with: Vec<AddOn>,
+    /// Where its registry listens, `ADDRESS:PORT`, where it has one: for this machine and for the node.
+    #[serde(default)]
+    pub registry: Option<String>,
 }
 
 impl Cluster {
-    /// The cluster called `name`, started if it is not up. Gives whether it was started.
+    /// The cluster called `name`, started if it is not up, and given what it lacks of `with`. Gives whether it was
+    /// started. If this process ends before, the cluster does, too.
     ///
     /// # Errors
     /// Where a part does not start, with the end of its log; where the cluster is up with a lower tier.
-    pub fn up(name: &str, tier: Tier) -> Result<(Self, bool)> {
+    pub fn up(name: &str, tier: Tier, with: &[AddOn]) -> Result<(Self, bool)> {
         if let Some(cluster) = Self::find(name) {
             if cluster.tier < tier {
                 return Err(format!(
@@ -69,28 +80,34 @@ impl Cluster {
                     cluster.tier.name()
                 ));
             }
-            return Ok((cluster, false));
+            return Ok((cluster.ask(name, with)?, false));
         }
-        build(tier)?;
+        build(tier, with)?;
         let folder = folder(name);
         clean(&folder)?;
         let log_path = folder.join("holder.log");
         let log = fs::File::create(&log_path).map_err(run::file("write", &log_path))?;
         let me = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
-        let mut holder = Command::new("setsid")
-            .arg(me)
-            .args(["cluster", "hold", "--name", name, "--tier", tier.name()])
-            .stdin(Stdio::null())
+        let mut command = Command::new("setsid");
+        command.arg(me).args(["cluster", "hold", "--name", name, "--tier", tier.name()]);
+        if !with.is_empty() {
+            command.arg("--with").arg(with.iter().map(|add_on| add_on.name()).collect::<Vec<_>>().join(","));
+        }
+        let mut holder = command
+            // It ends when this closes without a word.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .map_err(|error| format!("setsid (Debian package util-linux): {error}"))?;
         let started = Instant::now();
+        let patience = PATIENCE * (1 + u32::try_from(with.len()).unwrap_or_default());
         loop {
             if let Some(cluster) = Self::find(name) {
-                return Ok((cluster, true));
+                let stays = holder.stdin.take().is_some_and(|mut pipe| pipe.write_all(b"stay\n").is_ok());
+                return if stays { Ok((cluster, true)) } else { Err(format!("the holder of cluster `{name}` ended")) };
             }
-            if matches!(holder.try_wait(), Ok(Some(_))) || started.elapsed() > PATIENCE {
+            if matches!(holder.try_wait(), Ok(Some(_))) || started.elapsed() > patience {
                 let _ = holder.kill();
                 return Err(format!("cluster `{name}` did not start:\n{}", tail(&log_path, 40)));
             }
@@ -98,18 +115,44 @@ impl Cluster {
         }
     }
 
+    /// Has the holder of the cluster add what it lacks of `with`.
+    fn ask(self, name: &str, with: &[AddOn]) -> Result<Self> {
+        let missing: Vec<_> = with.iter().filter(|add_on| !self.with.contains(add_on)).copied().collect();
+        if missing.is_empty() {
+            return Ok(self);
+        }
+        build(self.tier, &missing)?;
+        let (wish, refusal) = wish(&self.folder, std::process::id());
+        let text = serde_json::to_string(&missing).map_err(|error| error.to_string())?;
+        let draft = wish.with_extension("draft");
+        write(&draft, &text)?;
+        fs::rename(&draft, &wish).map_err(run::file("write", &wish))?;
+        while wish.exists() {
+            if !self.holder.runs() {
+                let log = tail(&self.folder.join("holder.log"), 40);
+                return Err(format!("cluster `{name}` ended while it was given more:\n{log}"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        if let Ok(why) = fs::read_to_string(&refusal) {
+            let _ = fs::remove_file(&refusal);
+            return Err(why);
+        }
+        Self::find(name).ok_or_else(|| format!("cluster `{name}` ended"))
+    }
+
     /// A cluster that lives as long as this process: for the tests of one binary.
     ///
     /// # Errors
     /// As [`Cluster::up`].
-    pub fn of_this_process(tier: Tier) -> Result<Self> {
-        build(tier)?;
+    pub fn of_this_process(tier: Tier, with: &'static [AddOn]) -> Result<Self> {
+        build(tier, with)?;
         sweep();
         let folder = folder(&format!("test-{}", std::process::id()));
         let (send, receive) = std::sync::mpsc::channel();
         // The kernel kills a part when the thread that started it ends: this one never does.
         std::thread::spawn(move || {
-            let started = clean(&folder).and_then(|()| Self::start(&folder, tier));
+            let started = clean(&folder).and_then(|()| Self::start(&folder, tier, with));
             let alive = started.is_ok();
             let (cluster, children) = match started {
                 Ok((cluster, children)) => (Ok(cluster), children),
@@ -123,20 +166,103 @@ impl Cluster {
         receive.recv().map_err(|_| "the thread that starts the cluster ended".to_owned())?
     }
 
-    /// Starts the cluster called `name` and stays until it or a part of it ends.
+    /// Starts the cluster called `name` and stays until it or a part of it ends, or whoever asked for it ends before
+    /// it is up.
     ///
     /// # Errors
     /// Where a part does not start, or ends.
-    pub fn hold(name: &str, tier: Tier) -> Result<()> {
-        let (_cluster, mut children) = Self::start(&folder(name), tier)?;
+    pub fn hold(name: &str, tier: Tier, with: &[AddOn]) -> Result<()> {
+        std::thread::spawn(|| {
+            if !matches!(std::io::stdin().read(&mut [0]), Ok(1)) {
+                eprintln!("who asked for this cluster ended before it was up");
+                std::process::exit(1);
+            }
+        });
+        let (mut cluster, mut children) = Self::start(&folder(name), tier, with)?;
         loop {
             for (part, child) in &mut children {
                 if let Ok(Some(status)) = child.try_wait() {
-                    return Err(ended(part, status, &folder(name)));
+                    return Err(ended(part, status, &cluster.folder));
                 }
             }
+            cluster.grant(&mut children)?;
             std::thread::sleep(Duration::from_millis(500));
         }
+    }
+
+    /// Adds what was asked for since: a file for each who asks, removed when it is done.
+    fn grant(&mut self, children: &mut Vec<(String, Child)>) -> Result<()> {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let asker = name.to_str().and_then(|name| name.strip_prefix("wish-")?.strip_suffix(".json")?.parse().ok());
+            let Some(asker) = asker else { continue };
+            let (wish, refusal) = wish(&self.folder, asker);
+            let text = fs::read(&wish).map_err(run::file("read", &wish))?;
+            let with: Vec<AddOn> = serde_json::from_slice(&text).unwrap_or_default();
+            let added = self.add(&with, children);
+            self.save(children)?;
+            if let Err(why) = added {
+                write(&refusal, &why)?;
+            }
+            fs::remove_file(&wish).map_err(run::file("remove", &wish))?;
+        }
+        Ok(())
+    }
+
+    /// Adds what it lacks of `with`, up to the first that fails.
+    fn add(&mut self, with: &[AddOn], children: &mut Vec<(String, Child)>) -> Result<()> {
+        for add_on in with {
+            if self.with.contains(add_on) {
+                continue;
+            }
+            let before = children.len();
+            if let Err(why) = add_on.start(self, children) {
+                // What it started ends with it.
+                for (part, mut child) in children.drain(before..) {
+                    if let Some(id) = Id::of(self.real(&part, child.id())) {
+                        id.signal("KILL");
+                    }
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
+                return Err(format!("cannot add {}: {why}", add_on.name()));
+            }
+            self.with.push(*add_on);
+            self.with.sort();
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of it.
+    fn save(&mut self, children: &[(String, Child)]) -> Result<()> {
+        self.know(children)?;
+        let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
+        // Renamed into place: whoever sees it sees it whole.
+        let (draft, state) = (self.folder.join("cluster.json.new"), self.folder.join("cluster.json"));
+        write(&draft, &text)?;
+        fs::rename(&draft, &state).map_err(run::file("write", &state))
+    }
+
+    /// Takes its processes down as its parts.
+    fn know(&mut self, children: &[(String, Child)]) -> Result<()> {
+        let known = |pid, name: &str| Id::of(pid).ok_or_else(|| format!("{name} ended"));
+        self.parts = children
+            .iter()
+            .map(|(name, child)| known(self.real(name, child.id()), name).map(|id| (name.clone(), id)))
+            .collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// The process of a part: what `unshare` and `nsenter` started, not they.
+    fn real(&self, part: &str, pid: u32) -> u32 {
+        let in_node = self.network.is_some() && IN_NODE.contains(&part);
+        if in_node { child_of(pid).unwrap_or(pid) } else { pid }
+    }
+
+    /// Its node, where it has one.
+    pub(crate) fn node(&self) -> Option<Node> {
+        let (_, first) = self.parts.iter().find(|(part, _)| part == "node")?;
+        Some(Node { network: self.network?, first: first.pid })
     }
 
     /// The cluster called `name`, where it is up.
@@ -233,11 +359,18 @@ impl Cluster {
     /// # Errors
     /// Where there is no node, or it does not take the image.
     pub fn load_image(&self, name: &str, image: &Image) -> Result<()> {
-        let first = self.parts.iter().find(|(part, _)| part == "node");
-        let (Some(network), Some((_, first))) = (self.network, first) else {
-            return Err(format!("images need `--tier node`; this cluster has tier {}", self.tier.name()));
-        };
-        Node { network, first: first.pid }.import(&self.folder, name, image)
+        let node = self.node().ok_or_else(|| format!("images need `--tier node`; this one is {}", self.tier.name()))?;
+        node.import(&self.folder, name, image)
+    }
+
+    /// Pushes an image to the cluster's registry, and gives its name by digest, which pods and everyone on this
+    /// machine pull: `ADDRESS:PORT/REPOSITORY@sha256:…`.
+    ///
+    /// # Errors
+    /// Where there is no registry, or it refuses.
+    pub fn push_image(&self, repository: &str, tag: &str, image: &Image) -> Result<String> {
+        let registry = self.registry.as_ref().ok_or("this cluster has no registry; it needs `--with registry`")?;
+        registry::push(registry, repository, tag, image)
     }
 
     /// Applies manifests, as YAML or JSON.
@@ -248,7 +381,7 @@ impl Cluster {
         apply(&self.folder, manifests)
     }
 
-    fn start(folder: &Path, tier: Tier) -> Result<(Self, Vec<(String, Child)>)> {
+    fn start(folder: &Path, tier: Tier, with: &[AddOn]) -> Result<(Self, Vec<(String, Child)>)> {
         let mut children: Vec<(String, Child)> = Vec::new();
         let node = if tier >= Tier::Node { Some(Node::start(folder, &mut children)?) } else { None };
         let network = node.map(|node| node.network);
@@ -285,27 +418,19 @@ impl Cluster {
         }
         // The controller manager makes it; before it is there, no pod can be created.
         until(folder, &mut children, &["get", "serviceaccount", "default", "--namespace", "default"])?;
-        let me = std::process::id();
-        // What `unshare` and `nsenter` started, not they.
-        let in_node = node.map_or(&[][..], |_| IN_NODE);
-        let real = |name: &str, pid| if in_node.contains(&name) { child_of(pid).unwrap_or(pid) } else { pid };
-        let known = |pid, name: &str| Id::of(pid).ok_or_else(|| format!("{name} ended"));
-        let cluster = Self {
+        let mut cluster = Self {
             tier,
             folder: folder.to_owned(),
             server,
-            holder: known(me, "the holder")?,
-            parts: children
-                .iter()
-                .map(|(name, child)| known(real(name, child.id()), name).map(|id| (name.clone(), id)))
-                .collect::<Result<_>>()?,
+            holder: Id::of(std::process::id()).ok_or("the holder ended")?,
+            parts: Vec::new(),
             network,
+            with: Vec::new(),
+            registry: None,
         };
-        let text = serde_json::to_string_pretty(&cluster).map_err(|error| error.to_string())?;
-        // Renamed into place: whoever sees it sees it whole.
-        let (draft, state) = (folder.join("cluster.json.new"), folder.join("cluster.json"));
-        write(&draft, &text)?;
-        fs::rename(&draft, &state).map_err(run::file("write", &state))?;
+        cluster.know(&children)?;
+        cluster.add(with, &mut children)?;
+        cluster.save(&children)?;
         Ok((cluster, children))
     }
 }
@@ -332,13 +457,18 @@ pub fn kubectl(kubeconfig: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn apply(folder: &Path, manifests: &str) -> Result<()> {
+pub(crate) fn apply(folder: &Path, manifests: &str) -> Result<()> {
     let mut command = kubectl(&folder.join("kubeconfig"))?;
     run::fed(command.args(["apply", "--server-side", "--force-conflicts", "--filename", "-"]), manifests).map(drop)
 }
 
-/// Builds what a tier is made of, where it is not there yet.
-fn build(tier: Tier) -> Result<()> {
+/// What who asks for add-ons writes, and what it is told where it is refused.
+fn wish(folder: &Path, asker: u32) -> (PathBuf, PathBuf) {
+    (folder.join(format!("wish-{asker}.json")), folder.join(format!("wish-{asker}.refused")))
+}
+
+/// Builds what a tier and add-ons are made of, where it is not there yet.
+fn build(tier: Tier, with: &[AddOn]) -> Result<()> {
     if tier >= Tier::Node {
         // First: a build takes minutes.
         node::check(&clusters())?;
@@ -348,7 +478,8 @@ fn build(tier: Tier) -> Result<()> {
         Tier::Scale => &["etcd", "kubernetes", "kwok"],
         Tier::Node => &["etcd", "kubernetes", "kwok", "containerd", "coredns"],
     };
-    needed.iter().try_for_each(|name| tools::get(name)?.program().map(drop))
+    needed.iter().try_for_each(|name| tools::get(name)?.program().map(drop))?;
+    with.iter().try_for_each(|add_on| add_on.build())
 }
 
 fn clusters() -> PathBuf {
@@ -382,7 +513,7 @@ fn sweep() {
 }
 
 /// Ports that nothing listens on. They are free until someone takes them: a start that fails on one says so.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {
@@ -401,6 +532,12 @@ const CLIENTS: &[(&str, &str, &[&str])] = &[
     ("kubelet", "system:node:node", &["system:nodes"]),
     ("kube-proxy", "system:kube-proxy", &[]),
     ("coredns", "system:coredns", &[]),
+    // As the service account that OpenKruise's own roles are bound to.
+    (
+        "kruise-manager",
+        "system:serviceaccount:kruise-system:kruise-manager",
+        &["system:serviceaccounts", "system:serviceaccounts:kruise-system"],
+    ),
 ];
 
 fn certificates(folder: &Path, server: &str, network: Option<Network>) -> Result<()> {
@@ -449,7 +586,7 @@ fn ready(folder: &Path, children: &mut [(String, Child)]) -> Result<()> {
 }
 
 /// Waits until a `kubectl` command succeeds.
-fn until(folder: &Path, children: &mut [(String, Child)], arguments: &[&str]) -> Result<()> {
+pub(crate) fn until(folder: &Path, children: &mut [(String, Child)], arguments: &[&str]) -> Result<()> {
     let started = Instant::now();
     loop {
         let answer =
@@ -470,7 +607,7 @@ fn until(folder: &Path, children: &mut [(String, Child)], arguments: &[&str]) ->
     }
 }
 
-fn ended(part: &str, status: std::process::ExitStatus, folder: &Path) -> String {
+pub(crate) fn ended(part: &str, status: std::process::ExitStatus, folder: &Path) -> String {
     format!("{part} ended with {status}:\n{}", tail(&folder.join(format!("{part}.log")), 20))
 }
 
@@ -481,7 +618,8 @@ mod parts {
     use crate::process::Part;
 
     fn part(name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
-        Ok(Part { name, program: tools::get(tool)?.program()?, called, inside: None, arguments: arguments.to_vec() })
+        let (program, arguments) = (tools::get(tool)?.program()?, arguments.to_vec());
+        Ok(Part { name, program, called, inside: None, arguments, environment: Vec::new() })
     }
 
     pub(super) fn etcd(folder: &Path, client: u16, peer: u16) -> Result<Part> {

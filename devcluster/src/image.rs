@@ -1,11 +1,44 @@
-//! Container images from files, without a registry: an OCI archive that `ctr images import` reads.
+//! Container images from files, static programs, Debian and PyPI packages: an OCI archive that `ctr images import`
+//! reads, or blobs for a registry.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::debian;
 use crate::run::{self, Result};
+use crate::tools;
+
+/// The media type of an image's manifest.
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// What an image is made of.
+pub(crate) struct Blobs {
+    pub(crate) manifest: Blob,
+    pub(crate) config: Blob,
+    pub(crate) layer: Blob,
+}
+
+/// Bytes and their digest, `sha256:…`.
+pub(crate) struct Blob {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: String,
+}
+
+impl Blob {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { digest: digest(&bytes), bytes }
+    }
+
+    fn descriptor(&self, kind: &str) -> Value {
+        json!({ "mediaType": kind, "digest": self.digest, "size": self.bytes.len() })
+    }
+}
 
 /// An image of one layer.
 #[derive(Clone, Debug, Default)]
@@ -44,11 +77,68 @@ impl Image {
         })
     }
 
-    /// The archive; containerd will know the image as `name`, such as `docker.io/local/busybox:1`.
+    /// The files of Debian packages and of all that they depend on, unpacked but not set up.
+    ///
+    /// # Errors
+    /// Where no source has a package.
+    pub fn debian(packages: &[&str]) -> Result<Self> {
+        let mut image = Self { environment: vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()], ..Self::default() };
+        for folder in debian::unpacked_all(packages)? {
+            image.add_folder(&folder, "")?;
+        }
+        Ok(image)
+    }
+
+    /// Adds a wheel from PyPI, without what it depends on, where Debian's Python finds it.
+    ///
+    /// # Errors
+    /// Where there is no such wheel.
+    pub fn add_wheel(&mut self, package: &str, version: &str) -> Result<()> {
+        let parent = tools::cache()?.join("wheels");
+        let folder = parent.join(format!("{package}-{version}"));
+        if !folder.exists() {
+            let draft = parent.join(format!("draft-{}-{package}", std::process::id()));
+            let mut install = Command::new("python3");
+            install.args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:"]);
+            install.arg("--target").arg(&draft).arg(format!("{package}=={version}"));
+            run::output(&mut install, &[0])?;
+            // Another run may have been quicker: then it is there.
+            if std::fs::rename(&draft, &folder).is_err() {
+                let _ = std::fs::remove_dir_all(&draft);
+            }
+        }
+        self.add_folder(&folder, "usr/lib/python3/dist-packages/")
+    }
+
+    /// Adds what is in a folder, below a path that is empty or ends with `/`.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn add_folder(&mut self, folder: &Path, below: &str) -> Result<()> {
+        for entry in std::fs::read_dir(folder).map_err(run::file("read", folder))? {
+            let path = entry.map_err(run::file("read", folder))?.path();
+            let metadata = path.symlink_metadata().map_err(run::file("read", &path))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let place = format!("{below}{name}");
+            if metadata.is_symlink() {
+                let target = std::fs::read_link(&path).map_err(run::file("read", &path))?;
+                self.links.push((place, target.to_string_lossy().into_owned()));
+            } else if metadata.is_dir() {
+                self.add_folder(&path, &format!("{place}/"))?;
+            } else {
+                let bytes = std::fs::read(&path).map_err(run::file("read", &path))?;
+                self.files.push((place, metadata.permissions().mode() & 0o7777, bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a registry keeps of it.
     ///
     /// # Errors
     /// Where a path is too long for an archive.
-    pub fn archive(&self, name: &str) -> Result<Vec<u8>> {
+    pub(crate) fn blobs(&self) -> Result<Blobs> {
+        let failed = |path: &str, error: std::io::Error| format!("image: {path}: {error}");
         let mut layer = tar::Builder::new(Vec::new());
         for (path, mode, bytes) in &self.files {
             add(&mut layer, path, *mode, bytes)?;
@@ -56,9 +146,9 @@ impl Image {
         for (path, target) in &self.links {
             let mut header = header(0o777, 0);
             header.set_entry_type(tar::EntryType::Symlink);
-            layer.append_link(&mut header, path, target).map_err(|error| format!("image {name}: {path}: {error}"))?;
+            layer.append_link(&mut header, path, target).map_err(|error| failed(path, error))?;
         }
-        let layer = layer.into_inner().map_err(|error| format!("image {name}: {error}"))?;
+        let layer = Blob::new(layer.into_inner().map_err(|error| failed("its layer", error))?);
         // Go's names of architectures.
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -70,19 +160,25 @@ impl Image {
             "os": "linux",
             "config": { "Cmd": self.command, "Env": self.environment, "User": self.user.as_deref().unwrap_or_default() },
             // Not compressed: what is digested is what is unpacked.
-            "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-        })
-        .to_string()
-        .into_bytes();
+            "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+        });
+        let config = Blob::new(config.to_string().into_bytes());
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-        })
-        .to_string()
-        .into_bytes();
-        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+            "mediaType": MANIFEST,
+            "config": config.descriptor(CONFIG),
+            "layers": [layer.descriptor(LAYER)],
+        });
+        Ok(Blobs { manifest: Blob::new(manifest.to_string().into_bytes()), config, layer })
+    }
+
+    /// The archive; containerd will know the image as `name`, such as `docker.io/local/busybox:1`.
+    ///
+    /// # Errors
+    /// Where a path is too long for an archive.
+    pub fn archive(&self, name: &str) -> Result<Vec<u8>> {
+        let blobs = self.blobs()?;
+        let mut entry = blobs.manifest.descriptor(MANIFEST);
         entry["annotations"] = json!({ "io.containerd.image.name": name });
         let index = json!({
             "schemaVersion": 2,
@@ -92,8 +188,8 @@ impl Image {
         let mut archive = tar::Builder::new(Vec::new());
         add(&mut archive, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         add(&mut archive, "index.json", 0o644, index.to_string().as_bytes())?;
-        for blob in [&config, &manifest, &layer] {
-            add(&mut archive, &format!("blobs/{}", digest(blob).replace(':', "/")), 0o644, blob)?;
+        for blob in [&blobs.config, &blobs.manifest, &blobs.layer] {
+            add(&mut archive, &format!("blobs/{}", blob.digest.replace(':', "/")), 0o644, &blob.bytes)?;
         }
         archive.into_inner().map_err(|error| format!("image {name}: {error}"))
     }
@@ -113,13 +209,9 @@ fn add(archive: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8])
     archive.append_data(&mut header(mode, bytes.len()), path, bytes).map_err(|error| format!("{path}: {error}"))
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
-}
-
-fn descriptor(kind: &str, bytes: &[u8]) -> Value {
-    json!({ "mediaType": kind, "digest": digest(bytes), "size": bytes.len() })
 }
 
 #[cfg(test)]

@@ -9,14 +9,19 @@
 //! `cargo xtask cluster` and the tests that need a cluster both come here.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod add_on;
 pub mod certificates;
 pub mod cluster;
+pub mod debian;
+pub mod definitions;
 pub mod image;
 pub mod node;
 pub mod process;
+pub mod registry;
 pub mod run;
 pub mod tools;
 
+pub use add_on::AddOn;
 pub use cluster::{Cluster, Tier};
 pub use image::Image;
 pub use run::Result;

@@ -226,6 +226,7 @@ impl Node {
             ]
             .map(str::to_owned)
             .to_vec(),
+            environment: Vec::new(),
         };
         let mut outside = part.start(folder)?;
         let started = Instant::now();
@@ -249,7 +250,8 @@ impl Node {
     /// A program for the node.
     fn part(self, name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
         let program = tools::get(tool)?.program()?;
-        Ok(Part { name, program, called, inside: Some(self.first), arguments: arguments.to_vec() })
+        let (inside, arguments) = (Some(self.first), arguments.to_vec());
+        Ok(Part { name, program, called, inside, arguments, environment: Vec::new() })
     }
 
     /// The same part, in the node's namespaces.
@@ -316,6 +318,8 @@ path = {}
 disable = true
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{BUSYBOX}"
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = {}
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
@@ -328,6 +332,7 @@ BinaryName = {}
 "#,
             at("containerd"),
             at("containerd-opt"),
+            at("registries"),
             plugins().ok_or("no network plugins")?,
             at("cni"),
             Value::from(runc.display().to_string()),

@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::run::{self, Result};
 
@@ -68,6 +71,8 @@ pub struct Part {
     pub inside: Option<u32>,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// What is set in its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Part {
@@ -90,6 +95,7 @@ impl Part {
         command
             .arg(program)
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(logs)
             .stdin(Stdio::null())
             .stdout(log)
@@ -110,6 +116,85 @@ pub fn child_of(parent: u32) -> Option<u32> {
         std::thread::sleep(Duration::from_millis(10));
     }
     None
+}
+
+/// From here on, Ctrl-C and SIGTERM end everything that this process started, and then this process, which says so:
+/// `what` is what is being done, such as "starting cluster `dev`", and `then` is how things stand when it is ended.
+///
+/// # Errors
+/// Where the signals cannot be waited for.
+pub fn end_all_on_signal(what: String, then: String) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
+    std::thread::spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        eprintln!("xtask: interrupted while {what}; ending what was started for it");
+        let waiting = end_descendants(Duration::from_secs(30));
+        if waiting.is_empty() {
+            eprintln!("xtask: {then}");
+            std::process::exit(128 + signal);
+        }
+        eprintln!("error: these processes do not end: {waiting:?}");
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+/// Stays here for good if a signal is ending this process: what fails now fails for that reason.
+pub fn wait_if_interrupted() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every process below this one, and gives those that are still there after `patience`.
+fn end_descendants(patience: Duration) -> Vec<Id> {
+    let started = Instant::now();
+    let mut known: Vec<Id> = Vec::new();
+    loop {
+        // Stopped first, until there are no more: one that goes on could start another unseen.
+        let before = known.len();
+        loop {
+            let new: Vec<_> = descendants().into_iter().filter(|id| !known.contains(id)).collect();
+            if new.is_empty() {
+                break;
+            }
+            new.iter().for_each(|id| id.signal("STOP"));
+            known.extend(new);
+        }
+        for id in &known[before..] {
+            id.signal("TERM");
+            id.signal("CONT");
+        }
+        known.retain(|id| id.runs());
+        if known.is_empty() || started.elapsed() > patience {
+            return known;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Every process below this one.
+fn descendants() -> Vec<Id> {
+    let mut all = Vec::new();
+    let mut waiting = vec![std::process::id()];
+    while let Some(parent) = waiting.pop() {
+        let below = children_of(parent);
+        waiting.extend(&below);
+        all.extend(below.into_iter().filter_map(Id::of));
+    }
+    all
+}
+
+/// The children of every thread of a process.
+fn children_of(parent: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// The last lines of a log, for a message.

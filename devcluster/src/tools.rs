@@ -69,6 +69,12 @@ const TOOLS: &[Tool] = &[
     Tool { name: "coredns", version: "1.15.0", seconds: 140, source: Source::Module {
         folder: "coredns", programs: &[("github.com/coredns/coredns", "coredns")], links: &[], stamp: "",
     } },
+    Tool { name: "cel-cost", version: "0.37.2", seconds: 120, source: Source::Module {
+        folder: "cel-cost", programs: &[(".", "cel-cost")], links: &[], stamp: "",
+    } },
+    Tool { name: "kruise", version: "1.8.3", seconds: 165, source: Source::Module {
+        folder: "openkruise", programs: &[("github.com/openkruise/kruise", "kruise")], links: &[], stamp: "",
+    } },
     Tool { name: "kube-score", version: "1.20.0", seconds: 60, source: Source::Go {
         module: "github.com/zegl/kube-score", package: "cmd/kube-score", replace: &[], stamp: Some("main.version"),
     } },
@@ -250,7 +256,7 @@ impl Tool {
 }
 
 /// Where tools are kept: `$BEDPLATE_CACHE`, or `bedplate/tools` in the user's cache folder.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("BEDPLATE_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|dir| dir.join("bedplate/tools")))

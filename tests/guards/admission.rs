@@ -1,6 +1,6 @@
 //! No job takes more than its share, and only trusted images run.
 
-use bedplate_tests::{job, pytorch};
+use bedplate_tests::{deployment, job, pytorch};
 use serde_json::json;
 
 use crate::cluster;
@@ -32,6 +32,48 @@ fn workers_added_later_count_as_much_as_those_of_the_start() {
     c.kubectl(&["patch", "pytorchjob", "grows", "-n", &ns, "--type=merge", "-p", &raise], "")
         .refused("64 accelerators");
     c.k(&format!("label pytorchjob grows -n {ns} team=vision")).accepted();
+}
+
+/// A request to scale names a number and no pods: what one pod asks for stands in the workload.
+#[test]
+fn scaling_up_counts_as_much_as_replicas_in_a_manifest() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let with_gpus = |name: &str, gpus: u32| {
+        let mut object = deployment(&ns, name);
+        object["spec"]["replicas"] = json!(1);
+        object["spec"]["template"]["spec"]["containers"][0]["resources"] =
+            json!({ "limits": { "nvidia.com/gpu": gpus } });
+        object
+    };
+    c.create(&with_gpus("llm", 2)).accepted();
+    c.create(&with_gpus("web", 0)).accepted();
+    // The workload reaches the policy through a cache.
+    c.eventually(|| c.k(&format!("scale deployment llm -n {ns} --replicas=32 --dry-run=server")).code != 0);
+    c.k(&format!("scale deployment llm -n {ns} --replicas=32"))
+        .refused("scaled to 32 replicas, the Deployment llm asks for 64 accelerators, the ceiling is 8");
+    c.k(&format!("scale deployment llm -n {ns} --replicas=4")).accepted();
+    c.k(&format!("scale deployment web -n {ns} --replicas=32")).accepted();
+    // Where the number is not `spec.replicas`, the table says which it is.
+    let mut elastic = pytorch(&ns, "elastic", 1, 2);
+    elastic["spec"]["elasticPolicy"] = json!({ "minReplicas": 1, "maxReplicas": 2 });
+    c.create(&elastic).accepted();
+    c.eventually(|| c.k(&format!("scale pytorchjob elastic -n {ns} --replicas=7 --dry-run=server")).code != 0);
+    c.k(&format!("scale pytorchjob elastic -n {ns} --replicas=7"))
+        .refused("the PyTorchJob elastic asks for 16 accelerators");
+    let roomy = c.namespace("roomy");
+    c.create(&{
+        let mut object = with_gpus("llm", 2);
+        object["metadata"]["namespace"] = json!(roomy);
+        object
+    })
+    .accepted();
+    c.k(&format!("scale deployment llm -n {roomy} --replicas=32")).accepted();
+    c.eventually(|| {
+        c.k(&format!("scale deployment llm -n {roomy} --replicas=33 --dry-run=server"))
+            .text
+            .contains("the ceiling is 64")
+    });
 }
 
 /// Guards that come after the objects must not freeze what runs.
@@ -136,22 +178,101 @@ fn what_a_cluster_needs_to_come_back_is_never_refused() {
 fn a_workflow_of_500_gpu_steps_and_a_megabyte_is_judged_within_the_budget() {
     let c = cluster();
     let ns = c.namespace("roomy");
-    let templates: Vec<_> = (0..500)
+    let mut large = workflow(&ns, 500);
+    large["spec"]["templates"][0]["container"]["env"] = json!([{ "name": "NOTES", "value": "x".repeat(1_000_000) }]);
+    c.create(&large).accepted();
+    large["metadata"]["name"] = json!("large-and-bad");
+    large["spec"]["templates"][499]["container"]["resources"]["limits"]["nvidia.com/gpu"] = json!(9);
+    c.create(&large).refused("a pod of this Workflow asks for 9 accelerators");
+}
+
+fn workflow(namespace: &str, steps: usize) -> serde_json::Value {
+    let templates: Vec<_> = (0..steps)
         .map(|n| {
             json!({ "name": format!("step-{n}"), "container": {
-                "image": "docker.io/pytorch/pytorch:2.7.0", "command": ["python", "/workspace/step.py", format!("--shard={n}")],
-                "resources": { "requests": { "cpu": "4", "memory": "16Gi" }, "limits": { "memory": "16Gi", "nvidia.com/gpu": 1 } },
-                "env": [{ "name": "NOTES", "value": "x".repeat(2000) }],
+                "image": "docker.io/pytorch/pytorch:2.7.0", "resources": { "limits": { "nvidia.com/gpu": 1 } },
             } })
         })
         .collect();
-    let mut workflow = json!({
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "name": "large", "namespace": ns },
+    json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "name": "large", "namespace": namespace },
         "spec": { "entrypoint": "step-0", "templates": templates },
-    });
-    assert!(workflow.to_string().len() > 1_000_000);
-    c.create(&workflow).accepted();
-    workflow["metadata"]["name"] = json!("large-and-bad");
-    workflow["spec"]["templates"][499]["container"]["resources"]["limits"]["nvidia.com/gpu"] = json!(9);
-    c.create(&workflow).refused("a pod of this Workflow asks for 9 accelerators");
+    })
+}
+
+/// Of the largest objects that the API server takes none may run the policies out of their budget: a workflow's pods are
+/// judged as they come, anything else is refused in words.
+#[test]
+fn an_object_too_large_to_be_judged_is_refused_in_words_and_a_workflow_pod_by_pod() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    c.create(&workflow(&ns, 8_000)).accepted();
+    let mut pod =
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": ns }, "spec": {} });
+    pod["spec"]["containers"] = (0..8_000)
+        .map(|n| json!({ "name": format!("c{n}"), "image": "python:3.13", "resources": { "limits": { "nvidia.com/gpu": 1 } } }))
+        .collect();
+    c.create(&pod).refused("has more than 1000 pods or containers in one list, more than can be judged");
+}
+
+/// An autoscaler without a maximum took every GPU of the cluster overnight.
+#[test]
+fn an_autoscaler_without_a_maximum_is_refused_where_it_starts_gpus() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let ray = |gpus: u32, maximum: serde_json::Value| {
+        json!({ "apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": { "generateName": "r-", "namespace": ns }, "spec": {
+            "enableInTreeAutoscaling": true,
+            "headGroupSpec": { "rayStartParams": {}, "template": { "spec": { "containers": [{ "name": "ray-head", "image": "docker.io/rayproject/ray:2.46.0" }] } } },
+            "workerGroupSpecs": [{
+                "groupName": "gpu", "rayStartParams": {}, "minReplicas": 0, "replicas": 1, "maxReplicas": maximum, "template": { "spec": { "containers": [{
+                    "name": "ray-worker", "image": "docker.io/rayproject/ray:2.46.0", "resources": { "limits": { "nvidia.com/gpu": gpus } } }] } } }],
+        } })
+    };
+    c.create(&ray(1, json!(2_147_483_647))).refused("nothing bounds the accelerators of this RayCluster");
+    c.create(&ray(0, json!(2_147_483_647))).accepted();
+    c.create(&ray(1, json!(8))).accepted();
+}
+
+/// GPUs that come by dynamic allocation stand in no container.
+#[test]
+fn a_claim_of_more_devices_than_a_pod_may_have_is_refused() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let claim = |request: serde_json::Value| {
+        json!({ "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate", "metadata": { "generateName": "c-", "namespace": ns },
+            "spec": { "spec": { "devices": { "requests": [request] } } } })
+    };
+    let exactly = |more: serde_json::Value| {
+        let mut request = json!({ "name": "g", "exactly": { "deviceClassName": "gpu.nvidia.com" } });
+        request["exactly"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+    };
+    c.create(&claim(exactly(json!({ "allocationMode": "ExactCount", "count": 8 })))).accepted();
+    c.create(&claim(exactly(json!({ "allocationMode": "ExactCount", "count": 9 }))))
+        .refused("asks for 9 accelerators, the ceiling is 8");
+    c.create(&claim(exactly(json!({ "allocationMode": "All" }))))
+        .refused("asks for every device that fits, the ceiling is 8");
+    let either = json!({ "name": "g", "firstAvailable": [
+        { "name": "one", "deviceClassName": "gpu.nvidia.com" }, { "name": "many", "deviceClassName": "gpu.nvidia.com", "count": 9 } ] });
+    c.create(&claim(either)).refused("asks for 9 accelerators");
+}
+
+/// What an init container asks for and what runs may be different slices of one device.
+#[test]
+fn slices_of_different_sizes_are_counted_each_by_itself() {
+    let c = cluster();
+    let ns = c.namespace("a");
+    let with = |name: &str, main: u32, init: u32| {
+        let slices = |size: &str, n: u32| {
+            let mut limits = json!({});
+            limits[format!("nvidia.com/mig-{size}")] = json!(n);
+            json!({ "limits": limits })
+        };
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": ns }, "spec": {
+            "initContainers": [{ "name": "i", "image": "python:3.13", "resources": slices("1g.5gb", init) }],
+            "containers": [{ "name": "a", "image": "python:3.13", "resources": slices("2g.10gb", main) }] } })
+    };
+    c.create(&with("fits", 4, 4)).accepted();
+    c.create(&with("too-much", 5, 4)).refused("asks for 9 accelerators");
 }

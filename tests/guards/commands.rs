@@ -36,11 +36,30 @@ fn the_impact_of_a_deletion_is_told_before_it() {
     c.bedplate("impact delete unicorn x").refused("this cluster serves no `unicorn`");
 }
 
+/// What a profile says and cannot mean is refused by the API server in the words of `check`.
 #[test]
-fn a_plan_after_an_apply_has_nothing_to_do() {
+fn a_profile_that_contradicts_itself_is_refused_and_told_why() {
     let c = cluster();
-    let told = c.bedplate("plan");
-    assert!(told.text.contains("\n0 of ") && told.code == 0, "{}", told.text);
+    let profile = |spec: serde_json::Value| {
+        let object = serde_json::json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "other" }, "spec": spec });
+        c.kubectl(&["create", "--dry-run=server", "-f", "-"], &object.to_string())
+    };
+    profile(serde_json::json!({ "admission": { "acceleratorsPerJob": 4, "acceleratorsPerPod": 8 } }))
+        .refused("a pod may have more accelerators than its whole job");
+    profile(serde_json::json!({ "namespaces": [{ "names": ["a"], "admission": { "registries": [] } }] }))
+        .refused("no registry is trusted, so every image would be refused");
+    profile(serde_json::json!({ "namespaces": [{ "names": ["kube-system"] }] }))
+        .refused("no guard ever looks into the namespaces of the system");
+    profile(serde_json::json!({ "modes": { "gpu-cieling": "warn" } }))
+        .refused("`gpu-cieling` is not the name of a rule or a guarantee");
+    profile(serde_json::json!({ "modes": { "deletion": "audit", "delete-protection": "warn", "gpu-ceiling": "off" } }))
+        .accepted();
+    let exemption = serde_json::json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": "x" }, "spec": {
+        "rule": "gpu-cieling", "subject": { "name": "x" }, "reason": "the yearly run", "expires": "2999-01-01" } });
+    c.kubectl(&["create", "--dry-run=server", "-f", "-"], &exemption.to_string())
+        .refused("there is no rule `gpu-cieling`");
+    let told = c.k("explain stabilityprofile.spec.admission").accepted();
+    assert!(told.contains("Most accelerators of one job, all its pods together. Default 8."), "{told}");
 }
 
 /// A right that is missing is named, with the rule that gives it.

@@ -16,6 +16,21 @@ fn one_command_that_ends_all_training_is_refused() {
     c.k("get crd tfjobs.kubeflow.org").accepted();
 }
 
+/// Not only models hang on CRDs: a team says which others.
+#[test]
+fn crds_of_groups_that_the_profile_names_stay_and_others_may_go() {
+    let c = cluster();
+    let crd = |group: &str| {
+        json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": format!("widgets.{group}") },
+            "spec": { "group": group, "scope": "Namespaced", "names": { "kind": "Widget", "plural": "widgets" }, "versions": [
+                { "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": { "type": "object" } } } ] } })
+    };
+    c.create(&crd("widgets.example")).accepted();
+    c.create(&crd("gadgets.example")).accepted();
+    c.k("delete crd widgets.widgets.example").refused("deletes every Widget of every namespace");
+    c.k("delete crd widgets.gadgets.example --wait=false").accepted();
+}
+
 #[test]
 fn a_production_namespace_stays_and_is_not_left_terminating() {
     let c = cluster();
@@ -62,6 +77,16 @@ fn a_typo_in_the_mark_protects() {
     let kruise = c.namespace("models");
     c.k(&format!("label namespace {kruise} policy.kruise.io/delete-protection=Always")).accepted();
     c.k(&format!("delete namespace {kruise} --wait=false")).refused("is protected from deletion");
+}
+
+/// A production namespace needs no mark of its own before its content may have one.
+#[test]
+fn content_of_a_production_namespace_can_be_marked() {
+    let c = cluster();
+    let ns = c.namespace("prod");
+    c.create(&deployment(&ns, "llm")).accepted();
+    c.k(&format!("annotate deployment llm -n {ns} bedplate.dev/delete-protection=true")).accepted();
+    c.k(&format!("delete deployment llm -n {ns}")).refused("is protected from deletion");
 }
 
 #[test]
@@ -123,7 +148,12 @@ fn the_profile_can_not_be_narrowed_or_deleted_to_get_round_it() {
     c.k("delete stabilityprofile default").refused("is protected from deletion");
     patch(json!({ "spec": { "deletion": { "productionNamespaces": ["other"] } } }))
         .refused("would be protected no longer");
+    patch(json!({ "spec": { "deletion": { "crdGroups": [] } } })).refused("CRDs of the group widgets.* would be");
     patch(json!({ "spec": { "modes": { "deletion": "off" } } })).refused("would hold less strictly");
+    patch(json!({ "spec": { "rules": { "delete-protection": "off" } } })).refused("would hold less strictly");
+    let entry = json!([{ "op": "add", "path": "/spec/namespaces/-", "value": { "names": ["prod-9"], "modes": { "deletion": "off" } } }]);
+    c.kubectl(&["patch", "stabilityprofile", "default", "--type=json", "-p", &entry.to_string()], "")
+        .refused("would hold less strictly");
     patch(json!({ "spec": { "modes": { "delete-protection": "warn" } } })).refused("would hold less strictly");
     c.k("delete crd stabilityprofiles.bedplate.dev").refused("deletes every StabilityProfile");
 }

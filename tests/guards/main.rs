@@ -5,6 +5,7 @@ mod admission;
 mod agreement;
 mod commands;
 mod deletion;
+mod examples;
 
 use bedplate_tests::Harness;
 use serde_json::json;
@@ -14,7 +15,7 @@ fn cluster() -> &'static Harness {
     Harness::get(|harness| {
         let profile = json!({
             "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "default" },
-            "spec": { "namespaces": [
+            "spec": { "deletion": { "crdGroups": ["widgets.*"] }, "namespaces": [
                 { "names": ["roomy-*"], "admission": { "acceleratorsPerJob": 64 } },
                 { "names": ["warned-*"], "modes": { "admission": "warn" } },
                 { "names": ["old-*"], "modes": { "admission": "off" } },

@@ -3,18 +3,20 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use bedplate_devcluster::{Cluster, Result, Tier};
+use bedplate_devcluster::{AddOn, Cluster, Result, Tier, process};
 
 /// What to do with a cluster.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Start a cluster, or find the one that is up; prints its kubeconfig
+    /// Start a cluster, or find the one that is up; prints its kubeconfig. Ctrl-C ends what was started
     Up {
         #[command(flatten)]
         name: Name,
         /// How much of a cluster
         #[arg(long, value_enum, default_value = "api")]
         tier: Tier,
+        #[command(flatten)]
+        with: With,
         /// Nodes that KWOK plays (tier scale)
         #[arg(long, default_value_t = 0)]
         fake_nodes: usize,
@@ -24,7 +26,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         name: Name,
     },
-    /// What is up, its processes and their memory
+    /// What is up, with what, its processes and their memory
     Status,
     /// The process that holds a cluster; `up` starts it
     #[command(hide = true)]
@@ -33,7 +35,16 @@ pub(crate) enum Command {
         name: Name,
         #[arg(long, value_enum)]
         tier: Tier,
+        #[command(flatten)]
+        with: With,
     },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct With {
+    /// What it has beside that, separated by commas; a cluster that is up is given what it lacks
+    #[arg(long, value_enum, value_delimiter = ',')]
+    with: Vec<AddOn>,
 }
 
 #[derive(clap::Args)]
@@ -51,13 +62,21 @@ fn name(text: &str) -> std::result::Result<String, String> {
 
 pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Up { name, tier, fake_nodes } => {
+        Command::Up { name, tier, with, fake_nodes } => {
+            let name = &name.name;
+            let (what, then) = match Cluster::find(name) {
+                Some(_) => ("giving more to", "it stays up, perhaps with what it was being given"),
+                None => ("starting", "nothing of it runs any more"),
+            };
+            process::end_all_on_signal(format!("{what} cluster `{name}`"), then.to_owned())?;
             let started = Instant::now();
-            let (cluster, new) = Cluster::up(&name.name, *tier)?;
+            let up = Cluster::up(name, *tier, &with.with);
+            process::wait_if_interrupted();
+            let (cluster, new) = up?;
             if new {
-                eprintln!("xtask: cluster `{}` is up after {:.1} s", name.name, started.elapsed().as_secs_f64());
+                eprintln!("xtask: cluster `{name}` is up after {:.1} s", started.elapsed().as_secs_f64());
             } else {
-                eprintln!("xtask: cluster `{}` was up", name.name);
+                eprintln!("xtask: cluster `{name}` was up");
             }
             if *fake_nodes > 0 {
                 cluster.add_fake_nodes(*fake_nodes)?;
@@ -83,13 +102,19 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
                     cluster.server,
                     cluster.kubeconfig().display()
                 );
+                for add_on in &cluster.with {
+                    match (add_on, &cluster.registry) {
+                        (AddOn::Registry, Some(address)) => println!("  with registry at {address}"),
+                        _ => println!("  with {}", add_on.name()),
+                    }
+                }
                 for (part, id) in &cluster.parts {
                     let state = if id.runs() { "runs" } else { "gone" };
                     println!("  {part:<24} {state} as {:<8} {:>4} MiB", id.pid, id.memory() >> 20);
                 }
             }
         }
-        Command::Hold { name, tier } => Cluster::hold(&name.name, *tier)?,
+        Command::Hold { name, tier, with } => Cluster::hold(&name.name, *tier, &with.with)?,
     }
     Ok(ExitCode::SUCCESS)
 }

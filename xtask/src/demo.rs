@@ -87,7 +87,7 @@ fn files(program: &Path) -> Result<(), String> {
 fn live(program: &Path) -> Result<ExitCode, String> {
     println!("\n== On a cluster: etcd, kube-apiserver and kube-controller-manager on this machine");
     let started = Instant::now();
-    let (cluster, _) = Cluster::up(NAME, Tier::Api)?;
+    let (cluster, _) = Cluster::up(NAME, Tier::Api, &[])?;
     println!("up after {:.1} s", started.elapsed().as_secs_f64());
     prepare(&cluster)?;
     let bedplate = |words: &str| {

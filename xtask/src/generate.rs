@@ -5,12 +5,14 @@ use std::process::{Command, ExitCode};
 
 use bedplate_devcluster::run::{bedplate, root};
 
-/// Arguments of `bedplate`, and the file that its output becomes.
+/// Arguments of `bedplate`, and the file that its output becomes. None may be called `bedplate.yaml`: that is the name of
+/// a profile, and `bedplate check deploy/` would take it for one.
 const OUTPUTS: &[(&[&str], &str)] = &[
     (&["schema", "profile"], "deploy/schema/bedplate.yaml.schema.json"),
     (&["schema", "report"], "deploy/schema/report.schema.json"),
     (&["render", "--crds"], "deploy/crds.yaml"),
-    (&["render"], "deploy/bedplate.yaml"),
+    (&["render"], "deploy/install.yaml"),
+    (&["render", "--operator"], "deploy/operator.yaml"),
     (&["render", "--static"], "deploy/static/guards.yaml"),
     (&["completions", "bash"], "deploy/completions/bedplate.bash"),
     (&["completions", "zsh"], "deploy/completions/_bedplate"),

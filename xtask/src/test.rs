@@ -5,7 +5,7 @@ use std::process::{ExitCode, Stdio};
 
 use crate::fuzz;
 use bedplate_devcluster::run::cargo;
-use bedplate_devcluster::{node, tools};
+use bedplate_devcluster::{AddOn, node, tools};
 
 /// What to leave out.
 #[derive(clap::Args)]
@@ -18,6 +18,9 @@ pub(crate) struct Options {
 /// Further tools of the tier node.
 const NODE: &[&str] = &["containerd", "coredns", "kwok"];
 
+/// What the tests add to a node.
+const ON_NODE: &[AddOn] = &[AddOn::GatewayApi, AddOn::Openkruise, AddOn::Registry];
+
 pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     // What the tests of real pods need; who is not root is told by the test that it leaves them out.
     if node::is_root() {
@@ -26,6 +29,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     // Built with its progress shown, before a test waits for it in silence.
     for name in ["etcd", "kubernetes"].iter().chain(if node::is_root() { NODE } else { &[] }) {
         tools::get(name)?.program()?;
+    }
+    for add_on in [AddOn::Crds].iter().chain(if node::is_root() { ON_NODE } else { &[] }) {
+        add_on.build()?;
     }
     println!("== cargo test --workspace");
     let mut child = cargo(&["test", "--workspace", "--no-fail-fast"])

@@ -2,13 +2,13 @@
 //! left afterwards, whether the cluster is taken down or its holder is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
-use bedplate_devcluster::{Cluster, Image};
+use bedplate_devcluster::Image;
+use common::{Down, can_have_a_node, eventually, kubectl, left, stdout, try_kubectl, up, which, xtask};
 
 const NAME: &str = "test-of-node";
 
@@ -40,13 +40,11 @@ spec: { selector: { app: web }, ports: [{ port: 80, targetPort: 8080 }] }
 
 #[test]
 fn a_pod_runs_and_nothing_is_left() {
-    if let Err(why) = bedplate_devcluster::node::check(Path::new("/")) {
-        // Not `eprintln`, which the test harness keeps to itself when a test passes.
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: the tier `node` is not tested here: {why}\n");
+    if !can_have_a_node() {
         return;
     }
-    let _end = Down;
-    let cluster = up();
+    let _end = Down(NAME);
+    let cluster = up(NAME, &["--tier", "node"]);
     let network = cluster.network.expect("a node has addresses");
 
     // An image from files: busybox with a page and a command of its own.
@@ -84,7 +82,7 @@ fn a_pod_runs_and_nothing_is_left() {
     assert!(network.is_gone());
 
     // The same, when nobody has the time to tidy up.
-    let cluster = up();
+    let cluster = up(NAME, &["--tier", "node"]);
     kubectl(&cluster, &["run", "sleeper", "--image=local/busybox:1"]);
     kubectl(&cluster, &["wait", "--for=condition=Ready", "pod/sleeper", "--timeout=120s"]);
     assert!(left(&cluster).iter().any(|line| line.contains("containerd-shim")), "this test sees what is left");
@@ -93,80 +91,4 @@ fn a_pod_runs_and_nothing_is_left() {
         let left = left(&cluster);
         left.is_empty().then_some(()).ok_or(format!("{left:?}"))
     });
-}
-
-/// Ends the cluster when the test ends, however it does.
-struct Down;
-
-impl Drop for Down {
-    fn drop(&mut self) {
-        if let Some(cluster) = Cluster::find(NAME) {
-            let _ = cluster.down();
-        }
-    }
-}
-
-fn up() -> Cluster {
-    xtask(&["cluster", "up", "--name", NAME, "--tier", "node"]);
-    Cluster::find(NAME).expect("it is up")
-}
-
-/// Processes, mounts, interfaces and control groups of the cluster.
-fn left(cluster: &Cluster) -> Vec<String> {
-    let mut left = Vec::new();
-    let folder = cluster.folder.display().to_string();
-    let mut namespaces = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " ");
-        // A shim names neither folder nor cluster; its mounts do. They are seen by one process of each namespace.
-        let namespace = std::fs::read_link(entry.path().join("ns/mnt")).ok();
-        if command.contains(&folder) {
-            left.push(format!("process: {command}"));
-        }
-        let mounts = std::fs::read_to_string(entry.path().join("mounts")).unwrap_or_default();
-        if mounts.contains(&folder) {
-            left.push(format!("in a namespace with its mounts: {command}"));
-        }
-        if let Some(namespace) = namespace.filter(|namespace| !namespaces.contains(namespace)) {
-            left.extend(mounts.lines().filter(|line| line.contains(&folder)).map(|line| format!("mount: {line}")));
-            namespaces.push(namespace);
-        }
-    }
-    if cluster.network.is_some_and(|network| !network.is_gone()) {
-        left.push("an interface or a control group".to_owned());
-    }
-    left
-}
-
-fn xtask(arguments: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask")).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn try_kubectl(cluster: &Cluster, arguments: &[&str]) -> Output {
-    cluster.kubectl().unwrap().args(arguments).output().unwrap()
-}
-
-fn kubectl(cluster: &Cluster, arguments: &[&str]) -> String {
-    let output = try_kubectl(cluster, arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    stdout(&output)
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Waits for what other processes are about to do; the limit is only there to end a test that fails.
-fn eventually(mut attempt: impl FnMut() -> Result<(), String>) {
-    let started = Instant::now();
-    while let Err(error) = attempt() {
-        assert!(started.elapsed() < Duration::from_secs(60), "{error}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn which(program: &str) -> std::path::PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.exists()).expect(program)
 }

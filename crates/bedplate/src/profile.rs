@@ -32,7 +32,7 @@ pub(crate) fn rule_names() -> Vec<&'static str> {
 pub(crate) fn load(named: Option<&Path>, start: &Path) -> Result<Loaded, Error> {
     let Some(path) = named.map(Path::to_owned).or_else(|| upward(start)) else { return Ok(Loaded::default()) };
     let text = files::read(&path)?;
-    match Profile::parse(&text, &rule_names()) {
+    match Profile::parse(&text, &bedplate_guarantees::names()) {
         Ok(profile) => Ok(Loaded { profile, source: Some((path, text)) }),
         Err(errors) => {
             let count = errors.len();

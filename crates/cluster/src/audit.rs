@@ -51,17 +51,7 @@ impl Cluster {
         if let Some(resource) = self.kind(names::GROUP, "Exemption") {
             self.list(resource, None, false, |object| documents.push(object)).await?;
         }
-        for document in &mut documents {
-            if let Some(map) = document.as_object_mut() {
-                map.remove("status");
-            }
-        }
-        let text: Vec<_> = documents.iter().map(|document| format!("{document}\n")).collect();
-        let rules: Vec<_> = bedplate_guarantees::rules().map(|rule| rule.name).collect();
-        Profile::parse(&text.join("---\n"), &rules).map_err(|errors| {
-            let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
-            Error::Object(format!("StabilityProfile {}: {first}", names::PROFILE))
-        })
+        profile_of(documents)
     }
 
     /// Judges everything in the cluster, or in one namespace. `each` gets every object that something was found of:
@@ -147,6 +137,23 @@ impl Cluster {
         }
         found
     }
+}
+
+/// The profile that a StabilityProfile and Exemptions make.
+///
+/// # Errors
+/// Something that this version cannot read.
+pub fn profile_of(mut documents: Vec<Value>) -> Result<Profile, Error> {
+    for document in &mut documents {
+        if let Some(map) = document.as_object_mut() {
+            map.remove("status");
+        }
+    }
+    let text: Vec<_> = documents.iter().map(|document| format!("{document}\n")).collect();
+    Profile::parse(&text.join("---\n"), &bedplate_guarantees::names()).map_err(|errors| {
+        let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
+        Error::Object(format!("StabilityProfile {}: {first}", names::PROFILE))
+    })
 }
 
 /// The kind of what controls an object.

@@ -4,10 +4,11 @@
 //! that was interrupted is completed by the next one.
 
 use bedplate_guarantees::enforce;
-use bedplate_model::{Exemption, crd, names};
+use bedplate_model::{Exemption, names};
 use serde_json::{Map, Value, json};
 
-use crate::{Cluster, Error, OLDEST_MINOR, Place, Write, yaml};
+use crate::audit;
+use crate::{Cluster, Error, OLDEST_MINOR, Place, Resource, Write, yaml};
 
 /// What would happen to one object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +28,7 @@ pub enum Change {
 /// What would happen to one object, and which.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// `ValidatingAdmissionPolicy gpu-ceiling.bedplate.dev`.
+    /// `ValidatingAdmissionPolicy admission.bedplate.dev`.
     pub what: String,
     /// What would happen.
     pub change: Change,
@@ -76,7 +77,7 @@ impl Cluster {
             let change = self.change(&object, wanted.force).await?;
             steps.push(Step { what: title(&object), change, object });
         }
-        for object in self.stale().await? {
+        for object in self.stale(wanted).await? {
             steps.push(Step { what: title(&object), change: Change::Remove, object });
         }
         Ok(steps)
@@ -89,7 +90,7 @@ impl Cluster {
     pub async fn put_in_place(&mut self, wanted: &Wanted, mut each: impl FnMut(&Step)) -> Result<(), Error> {
         self.new_enough()?;
         let write = Write { dry_run: false, force: wanted.force };
-        for object in crd::definitions() {
+        for object in bedplate_guarantees::definitions() {
             let step = Step { what: title(&object), change: self.change(&object, wanted.force).await?, object };
             self.apply(&step.object, write).await?;
             if step.change != Change::Same {
@@ -104,7 +105,7 @@ impl Cluster {
                 each(&step);
             }
         }
-        for object in self.stale().await? {
+        for object in self.stale(wanted).await? {
             self.delete(self.place(&object)?, false).await?;
             each(&Step { what: title(&object), change: Change::Remove, object });
         }
@@ -119,14 +120,7 @@ impl Cluster {
         let profile = json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile", "metadata": { "name": names::PROFILE } });
         let place = self.place(&profile)?;
         let Some(live) = self.get(place).await? else { return Ok(()) };
-        let mut exemptions: Vec<Exemption> = Vec::new();
-        if let Some(resource) = self.kind(names::GROUP, "Exemption") {
-            self.list(resource, None, false, |object| {
-                exemptions.extend(object.get("spec").cloned().and_then(|spec| serde_json::from_value(spec).ok()));
-            })
-            .await?;
-        }
-        exemptions.sort_by(|a, b| (&a.rule, &a.subject.name).cmp(&(&b.rule, &b.subject.name)));
+        let exemptions = self.exemptions().await?;
         let condition = live.pointer("/status/conditions/0/lastTransitionTime").cloned();
         let status = json!({ "status": {
             "exemptions": exemptions,
@@ -138,6 +132,17 @@ impl Cluster {
             }],
         } });
         self.merge(place, "status", &status, false).await.map(drop)
+    }
+
+    /// The Exemption objects, in an order of their own.
+    async fn exemptions(&self) -> Result<Vec<Exemption>, Error> {
+        let mut objects = Vec::new();
+        if let Some(resource) = self.kind(names::GROUP, "Exemption") {
+            self.list(resource, None, false, |object| objects.push(object)).await?;
+        }
+        let mut exemptions = audit::exemptions(&objects);
+        exemptions.sort_by(|a, b| (&a.rule, &a.subject.name).cmp(&(&b.rule, &b.subject.name)));
+        Ok(exemptions)
     }
 
     /// Removes everything that Bedplate put here, calling `each` with what is gone. Guards go first: nothing that
@@ -156,7 +161,7 @@ impl Cluster {
                 each(&title(object));
             }
         }
-        for definition in crd::definitions() {
+        for definition in bedplate_guarantees::definitions() {
             let place = self.place(&definition)?;
             // The API server takes a moment to forget a policy.
             let mut tries = 0;
@@ -191,19 +196,23 @@ impl Cluster {
     }
 
     async fn desired(&self, wanted: &Wanted) -> Result<Vec<Value>, Error> {
-        let mut all = crd::definitions();
-        let there = match self.kind(names::GROUP, "StabilityProfile") {
-            Some(resource) => self.get(Place { resource, namespace: None, name: names::PROFILE }).await?.is_some(),
-            None => false,
+        let mut all = bedplate_guarantees::definitions();
+        let live = match self.kind(names::GROUP, "StabilityProfile") {
+            Some(resource) => self.get(Place { resource, namespace: None, name: names::PROFILE }).await?,
+            None => None,
         };
-        match &wanted.profile {
-            Some(profile) => all.push(profile.clone()),
-            // The profile is the user's: one that is there is never touched.
-            None if there => {}
-            None => all.push(first_profile(wanted.enforce)),
-        }
+        // The profile is the user's: one that is there is never touched, unless a new one is given.
+        let new = wanted.profile.clone().or_else(|| live.is_none().then(|| first_profile(wanted.enforce)));
+        let mut profile = new.clone().or_else(|| live.clone()).unwrap_or_default();
+        let mut exemptions = self.exemptions().await?;
+        exemptions.extend(audit::exemptions(&wanted.exemptions));
+        let today = crate::unlock::timestamp(crate::unlock::now());
+        exemptions.retain(|exemption| today.get(..10).is_none_or(|today| today <= exemption.expires.as_str()));
+        profile["status"] = json!({ "exemptions": exemptions });
+        all.extend(new);
         all.extend(wanted.exemptions.iter().cloned());
-        all.extend(enforce::objects());
+        let served = |group: &str, kind: &str| self.kind(group, kind).map(Resource::api_version);
+        all.extend(enforce::objects(enforce::Installation { profile: &profile, served: &served }));
         Ok(all)
     }
 
@@ -216,8 +225,8 @@ impl Cluster {
     }
 
     /// Policies and bindings that an older Bedplate made.
-    async fn stale(&self) -> Result<Vec<Value>, Error> {
-        let wanted: Vec<String> = enforce::objects().iter().map(title).collect();
+    async fn stale(&self, wanted: &Wanted) -> Result<Vec<Value>, Error> {
+        let wanted: Vec<String> = self.desired(wanted).await?.iter().map(title).collect();
         let mut stale = Vec::new();
         for kind in OWN_KINDS {
             let Some(resource) = self.kind(ADMISSION, kind) else { continue };

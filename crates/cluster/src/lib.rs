@@ -92,6 +92,12 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The client beneath: for watches, leases and secrets of the operator.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Asks the server anew what it serves: a CRD has come.
     ///
     /// # Errors

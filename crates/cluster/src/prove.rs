@@ -3,7 +3,7 @@
 //! Nothing is ever changed or deleted: each request says `dryRun=All`. What a dry run cannot show is shown by the
 //! tests, on a cluster of their own.
 
-use bedplate_guarantees::enforce::cel;
+use bedplate_guarantees::enforce::{self, cel};
 use bedplate_model::profile::Mode;
 use bedplate_model::workload::kinds::{Shape, TABLE};
 use bedplate_model::{FieldPath, Guarantee, Node, Object, Profile, Segment, Workload, names};
@@ -218,8 +218,8 @@ impl Cluster {
 
 fn told(answer: Result<(), Error>, rule: &str, mode: Mode) -> Outcome {
     match answer {
-        Err(Error::Refused(why)) if why.contains(&format!("'{rule}.{}'", names::GROUP)) => {
-            Outcome::Refused(why.split("denied request: ").last().unwrap_or(&why).to_owned())
+        Err(Error::Refused(why)) if why.contains(&enforce::refusal(rule)) => {
+            Outcome::Refused(why.split(&enforce::refusal(rule)).last().unwrap_or(&why).to_owned())
         }
         // Another guard of ours, or another plugin: it did not get through, and proves nothing of this one.
         Err(Error::Refused(why)) => Outcome::Untried(format!("refused by another: {why}")),

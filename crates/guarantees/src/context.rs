@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{LazyLock, OnceLock};
 
 use bedplate_apf::{FlowSchema, PriorityLevel, Shadow, bootstrap, shadowed};
-use bedplate_model::{Field, Object, Settings};
+use bedplate_model::{Field, Object, Settings, claim};
 use memchr::memmem::Finder;
 
 /// A rule's surroundings.
@@ -172,12 +172,12 @@ impl Neighbours {
                 self.priority_levels.extend(typed::<PriorityLevel>(object));
             }
             ("resource.k8s.io", "ResourceClaimTemplate") => {
-                let requests = object.at("spec.spec.devices.requests").items();
-                let count = requests.map(|request| {
-                    // v1 wraps the request in `exactly`; the betas did not.
-                    request.at("exactly.count").u64().or_else(|| request.key("count").u64()).unwrap_or(1)
-                });
-                self.claim_templates.insert((namespace(), object.name()), count.sum());
+                // All devices that fit are no number; the claim itself is a finding then.
+                let count = match claim::devices(object) {
+                    Some(claim::Devices::Count(count)) => count,
+                    _ => 0,
+                };
+                self.claim_templates.insert((namespace(), object.name()), count);
             }
             ("apps", "DaemonSet") if object.name().contains("node-local-dns") => self.node_local_dns = true,
             _ => {}

@@ -42,6 +42,24 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     RULES.iter().flat_map(|rules| rules.iter().copied())
 }
 
+/// Names that a profile or an exemption may speak of: every rule, and every guard that is no rule of `check`.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = rules().map(|rule| rule.name).collect();
+    for (guard, _) in enforce::guarded() {
+        if !names.contains(&guard) {
+            names.push(guard);
+        }
+    }
+    names
+}
+
+/// The definitions of Bedplate's own kinds.
+#[must_use]
+pub fn definitions() -> Vec<serde_json::Value> {
+    bedplate_model::crd::definitions(&names())
+}
+
 /// The rule of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Rule> {

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::exemption::Exemption;
+use crate::guarantee::Guarantee;
 use crate::names;
-use crate::profile::Spec;
+use crate::profile::{Spec, contradiction};
 
 /// What the cluster says of a profile. Written by Bedplate, read by the guards.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -40,17 +41,57 @@ pub struct Condition {
     pub last_transition_time: String,
 }
 
-/// Every definition.
+/// Every definition. `rules` are the names of all rules.
 #[must_use]
-pub fn definitions() -> Vec<Value> {
-    vec![profile(), exemption()]
+pub fn definitions(rules: &[&str]) -> Vec<Value> {
+    vec![profile(rules), exemption(rules)]
 }
 
-fn profile() -> Value {
+/// CEL: whether `self` is the name of a rule, or one of `more`.
+fn is_known(name: &str, rules: &[&str], more: &[&str]) -> String {
+    let names: Vec<_> = rules.iter().chain(more).map(|name| format!("'{name}'")).collect();
+    format!("{name} in [{}]", names.join(", "))
+}
+
+/// What the API server asks of settings: that they name rules that exist, and do not contradict themselves.
+fn judge(settings: &mut Value, rules: &[&str]) {
+    let mut ask = |section: &str, rule: String, message: &str, more: Value| {
+        if let Some(at) = settings.pointer_mut(&format!("/properties/{section}")) {
+            let mut validation = json!({ "rule": rule, "message": message });
+            validation
+                .as_object_mut()
+                .zip(more.as_object())
+                .into_iter()
+                .for_each(|(all, more)| all.extend(more.clone()));
+            if at.get("x-kubernetes-validations").is_none() {
+                at["x-kubernetes-validations"] = json!([]);
+            }
+            at["x-kubernetes-validations"].as_array_mut().into_iter().for_each(|all| all.push(validation.clone()));
+        }
+    };
+    for wrong in contradiction::TABLE {
+        let place =
+            if wrong.field.is_empty() { json!({}) } else { json!({ "fieldPath": format!(".{}", wrong.field) }) };
+        ask(wrong.section, (wrong.rule)(), wrong.message, place);
+    }
+    for (section, more, what) in
+        [("rules", &[][..], "a rule"), ("modes", &Guarantee::ALL.map(Guarantee::name), "a rule or a guarantee")]
+    {
+        let message = format!("each key is the name of {what}: `bedplate rules` lists them");
+        let unknown = is_known("k", rules, more);
+        let expression = json!({ "messageExpression":
+            format!("'`' + self.filter(k, !({unknown}))[0] + '` is not the name of {what}: bedplate rules lists them'") });
+        ask(section, format!("self.all(k, {unknown})"), &message, expression);
+    }
+}
+
+fn profile(rules: &[&str]) -> Value {
     let mut spec = structural::<Spec>();
     bound(&mut spec);
+    judge(&mut spec, rules);
     if let Some(entry) = spec.pointer_mut("/properties/namespaces/items") {
         bound(entry);
+        judge(entry, rules);
     }
     limit(&mut spec, "/properties/namespaces", 64);
     if let Some(names) = spec.pointer_mut("/properties/namespaces/items/properties/names") {
@@ -77,7 +118,7 @@ fn profile() -> Value {
     )
 }
 
-fn exemption() -> Value {
+fn exemption(rules: &[&str]) -> Value {
     let mut spec = structural::<Exemption>();
     let mut set = |path: &str, key: &str, value: Value| {
         if let Some(at) = spec.pointer_mut(path) {
@@ -93,6 +134,8 @@ fn exemption() -> Value {
     set("/properties/subject/properties/namespace", "pattern", json!("^[a-z0-9*-]+$"));
     set("/properties/subject/properties/namespace", "maxLength", json!(63));
     spec["x-kubernetes-validations"] = json!([
+        { "rule": is_known("self.rule", rules, &[]), "message": "there is no such rule: `bedplate rules` lists them",
+            "messageExpression": "'there is no rule `' + self.rule + '`: bedplate rules lists them'", "fieldPath": ".rule" },
         { "rule": "self.reason.matches('\\\\S.*\\\\S')", "message": "an exemption needs a reason that a person can read next year" },
     ]);
     let column = |name: &str, path: &str| json!({ "name": name, "type": "string", "jsonPath": path });
@@ -121,6 +164,12 @@ fn bound(settings: &mut Value) {
     }
     if let Some(patterns) = settings.pointer_mut("/properties/deletion/properties/productionNamespaces") {
         texts(patterns, 64, 63, "^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$");
+    }
+    if let Some(groups) = settings.pointer_mut("/properties/deletion/properties/crdGroups") {
+        texts(groups, 64, 253, "^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$");
+    }
+    if let Some(fixes) = settings.pointer_mut("/properties/fixes") {
+        texts(fixes, 128, 63, "^[a-z0-9-]+$");
     }
     for key in ["rules", "modes"] {
         if let Some(map) = settings.pointer_mut(&format!("/properties/{key}")) {

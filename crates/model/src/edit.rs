@@ -76,8 +76,9 @@ fn one(text: &str, index: usize, path: &FieldPath, value: Option<&Json>) -> Resu
     Ok(edited)
 }
 
-/// The edit on the tree: what the splice has to come to.
-fn change(json: &mut Json, path: &[Segment], value: Option<&Json>) -> Option<()> {
+/// The edit on a tree of JSON: `value` is put at `path`, or what is there is taken away. Nothing where the path leads
+/// through something that is no mapping and no list; what was done until then stays done.
+pub fn change(json: &mut Json, path: &[Segment], value: Option<&Json>) -> Option<()> {
     let (first, rest) = path.split_first()?;
     match first {
         Segment::Key(key) => {

@@ -6,6 +6,7 @@
 //! return [`Finding`]s; a [`Fix`] is edits on field paths.
 
 pub mod accelerator;
+pub mod claim;
 pub mod crd;
 pub mod document;
 

@@ -18,6 +18,8 @@ pub const PURPOSE: &str = "bedplate.dev/purpose";
 pub const UNLOCK: &str = "bedplate.dev/unlock";
 /// Bedplate's own namespace.
 pub const NAMESPACE: &str = "bedplate-system";
+/// Namespaces in which nothing is refused: what a cluster needs to come back.
+pub const SYSTEM_NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", NAMESPACE];
 /// The profile that holds on a cluster.
 pub const PROFILE: &str = "default";
 /// Who owns the fields that `bedplate apply` writes (server-side apply).

@@ -1,6 +1,7 @@
 //! The profile: what a platform wants, in `bedplate.yaml` and later in the cluster. The same
 //! types give the JSON Schema for editors and the CRD.
 
+pub(crate) mod contradiction;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::guarantee::Guarantee;
 use crate::names;
 use crate::path::FieldPath;
 use crate::value::Span;
+use crate::workload::kinds::TABLE;
 
 /// What a platform team wants of its cluster. `spec: {}` protects with good defaults.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -90,6 +92,10 @@ pub struct Settings {
     /// wins. Default `enforce`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub modes: BTreeMap<String, Mode>,
+    /// Rules whose safe fixes the webhook makes in what is created or changed, before it is judged, such as
+    /// `accelerator-request-mismatch`. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixes: Option<Vec<String>>,
     /// No job takes more than its share, and only trusted images run.
     pub admission: Admission,
     /// What everything hangs on cannot be deleted by mistake.
@@ -219,6 +225,10 @@ pub struct Deletion {
     /// `prod-*`, `*-prod`, the same with `production`, `kubeflow`, `kserve`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub production_namespaces: Option<Vec<String>>,
+    /// API groups whose CRDs may not be deleted, besides those that models and jobs hang on; `*` stands for any text, and
+    /// alone for every CRD. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crd_groups: Option<Vec<String>>,
 }
 
 /// What the API server has to share out.
@@ -276,6 +286,7 @@ pub const REGISTRIES: &[&str] = &[
     "nvcr.io",
     "gcr.io/distroless",
     "gcr.io/ml-pipeline",
+    "ghcr.io/bedplate",
     "ghcr.io/kubeflow",
     "ghcr.io/kserve",
     "ghcr.io/huggingface",
@@ -331,6 +342,12 @@ impl Settings {
         self.modes.get(rule).or_else(|| self.modes.get(guarantee.name())).copied().unwrap_or(Mode::Enforce)
     }
 
+    /// Rules whose safe fixes the webhook makes.
+    #[must_use]
+    pub fn fixes(&self) -> Vec<&str> {
+        list(self.fixes.as_deref(), &[])
+    }
+
     /// Trusted registries.
     #[must_use]
     pub fn registries(&self) -> Vec<&str> {
@@ -341,6 +358,14 @@ impl Settings {
     #[must_use]
     pub fn production_namespaces(&self) -> Vec<&str> {
         list(self.deletion.production_namespaces.as_deref(), PRODUCTION)
+    }
+
+    /// Whether a CRD of an API group may not be deleted.
+    #[must_use]
+    pub fn protects_crds_of(&self, group: &str) -> bool {
+        // Groups of Kubernetes itself have no CRDs.
+        let of_the_field = group.contains('.') && TABLE.iter().any(|row| row.group == group);
+        of_the_field || list(self.deletion.crd_groups.as_deref(), &[]).iter().any(|pattern| glob(pattern, group))
     }
 
     /// The API server's concurrency.
@@ -383,6 +408,7 @@ impl Settings {
         Self {
             rules,
             modes,
+            fixes: b.fixes.clone().or_else(|| a.fixes.clone()),
             admission: Admission {
                 accelerators_per_job: b.admission.accelerators_per_job.or(a.admission.accelerators_per_job),
                 accelerators_per_pod: b.admission.accelerators_per_pod.or(a.admission.accelerators_per_pod),
@@ -395,6 +421,7 @@ impl Settings {
                     .production_namespaces
                     .clone()
                     .or_else(|| a.deletion.production_namespaces.clone()),
+                crd_groups: b.deletion.crd_groups.clone().or_else(|| a.deletion.crd_groups.clone()),
             },
             fairness: Fairness { server_concurrency: b.fairness.server_concurrency.or(a.fairness.server_concurrency) },
             dns: Dns {
@@ -518,23 +545,30 @@ impl Profile {
                 Ok(object) => {
                     let spec = FieldPath::default().key("spec");
                     let guarantees = Guarantee::ALL.map(Guarantee::name);
-                    for name in object.spec.settings.modes.keys().filter(|name| !guarantees.contains(&name.as_str())) {
-                        if let Some((message, help)) = unknown(name) {
-                            fail(&mut errors, spec.clone().key("modes").key(name.as_str()), message, help);
-                        }
-                    }
-                    for rule in object.spec.settings.rules.keys() {
-                        if let Some((message, help)) = unknown(rule) {
-                            fail(&mut errors, spec.clone().key("rules").key(rule.as_str()), message, help);
-                        }
-                    }
-                    for (i, entry) in object.spec.namespaces.into_iter().enumerate() {
-                        for rule in entry.settings.rules.keys() {
-                            if let Some((message, help)) = unknown(rule) {
-                                let path = spec.clone().key("namespaces").index(i).key("rules").key(rule.as_str());
-                                fail(&mut errors, path, message, help);
+                    let mut judge = |at: &FieldPath, entry: &NamespaceSettings| {
+                        let settings = &entry.settings;
+                        let modes = settings.modes.keys().filter(|name| !guarantees.contains(&name.as_str()));
+                        let named = modes.map(|name| ("modes", name));
+                        for (part, name) in named.chain(settings.rules.keys().map(|rule| ("rules", rule))) {
+                            if let Some((message, help)) = unknown(name) {
+                                fail(&mut errors, at.clone().key(part).key(name.as_str()), message, help);
                             }
                         }
+                        for (i, rule) in settings.fixes().into_iter().enumerate() {
+                            if let Some((message, help)) = unknown(rule) {
+                                fail(&mut errors, at.clone().key("fixes").index(i), message, help);
+                            }
+                        }
+                        for wrong in contradiction::TABLE.iter().filter(|one| !(one.holds)(entry)) {
+                            let section = at.clone().key(wrong.section);
+                            let place = if wrong.field.is_empty() { section } else { section.key(wrong.field) };
+                            let (message, help) = wrong.message.split_once(": ").unwrap_or((wrong.message, ""));
+                            fail(&mut errors, place, message.to_owned(), (!help.is_empty()).then(|| help.to_owned()));
+                        }
+                    };
+                    judge(&spec, &NamespaceSettings { names: Vec::new(), settings: object.spec.settings.clone() });
+                    for (i, entry) in object.spec.namespaces.into_iter().enumerate() {
+                        judge(&spec.clone().key("namespaces").index(i), &entry);
                         profile.namespaces.push((entry.names, object.spec.settings.with(&entry.settings)));
                     }
                     profile.settings = object.spec.settings;
@@ -617,6 +651,26 @@ mod tests {
         assert_eq!(errors(&text)[0].1.as_deref(), Some("did you mean `gpu-ceiling`?"));
         let text = format!("{HEAD}spec:\n  rules: {{gpu-ceiling: loud}}\n");
         assert_eq!(errors(&text)[0].0, "expected one of `off`, `info`, `warning`, `error`, found `loud`");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_told_with_its_place() {
+        let found = |spec: &str| {
+            let errors = Profile::parse(&format!("{HEAD}spec: {spec}\n"), &["gpu-ceiling"]).unwrap_err();
+            errors.into_iter().map(|error| (error.message, error.span.start as usize - HEAD.len())).collect::<Vec<_>>()
+        };
+        let told = found("{admission: {acceleratorsPerJob: 4, acceleratorsPerPod: 8}}");
+        assert_eq!(told, [("a pod may have more accelerators than its whole job".to_owned(), 62)]);
+        let told = found("{namespaces: [{names: [team, kube-system], admission: {registries: []}}]}");
+        assert_eq!(told[0].0, "no registry is trusted, so every image would be refused");
+        assert_eq!(
+            told[1].0,
+            "no guard ever looks into the namespaces of the system, which a cluster needs to come back"
+        );
+        let told = found("{namespaces: [{names: [team], modes: {gpu-cieling: warn}}]}");
+        assert_eq!(told[0].0, "there is no rule `gpu-cieling`");
+        // One number alone contradicts nothing: the other is the default's.
+        assert!(Profile::parse(&format!("{HEAD}spec: {{admission: {{acceleratorsPerJob: 4}}}}\n"), &[]).is_ok());
     }
 
     #[test]

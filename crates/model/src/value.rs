@@ -4,6 +4,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Visitor};
+
 /// A half-open range of byte offsets into the text of a source. Offsets always fall on
 /// character boundaries. A live object has no text: its nodes carry [`Span::NONE`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
@@ -163,5 +166,135 @@ impl<'t> Node<'t> {
             ),
         };
         Self { value, span: Span::NONE, style: Style::Flow }
+    }
+
+    /// A node without text, read straight from JSON with no other tree in between: an admission request may hold two
+    /// objects of megabytes each. At most `limits.nodes` values, and as deep as `serde_json` goes (128).
+    ///
+    /// # Errors
+    /// What is wrong with the JSON, as one sentence: its syntax, its depth, its size, a key that stands twice.
+    pub fn read_json(text: &'t str, limits: &crate::document::Limits) -> Result<Self, String> {
+        let left = std::cell::Cell::new(limits.nodes);
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let node = Reader { left: &left }.deserialize(&mut reader).and_then(|node| reader.end().map(|()| node));
+        node.map_err(|error| error.to_string())
+    }
+}
+
+/// Makes a node of whatever JSON comes, and counts.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    /// How many values may still come.
+    left: &'a std::cell::Cell<usize>,
+}
+
+impl Reader<'_> {
+    fn node<E: de::Error>(self, value: Value<'_>) -> Result<Node<'_>, E> {
+        let left = self.left.get().checked_sub(1).ok_or_else(|| E::custom("more values than the limit"))?;
+        self.left.set(left);
+        Ok(Node { value, span: Span::NONE, style: Style::Flow })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Node<'de>;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Node<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Node<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Node<'de>, E> {
+        self.node(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Node<'de>, E> {
+        self.node(Value::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Node<'de>, E> {
+        self.node(Value::Int(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Node<'de>, E> {
+        self.node(i64::try_from(value).map_or(Value::Float(value as f64), Value::Int))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node<'de>, E> {
+        self.node(Value::Float(value))
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, value: &'de str) -> Result<Node<'de>, E> {
+        self.node(Value::String(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Node<'de>, E> {
+        self.node(Value::String(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Node<'de>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(self)? {
+            items.push(item);
+        }
+        self.node(Value::Seq(items))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Node<'de>, A::Error> {
+        let mut entries: Vec<Entry<'de>> = Vec::new();
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map.next_value_seed(self)?;
+            entries.push(Entry { key, key_span: Span::NONE, value });
+        }
+        // Sorted, since a ConfigMap may have a hundred thousand keys.
+        let mut keys: Vec<&str> = entries.iter().map(|entry| &*entry.key).collect();
+        keys.sort_unstable();
+        if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(de::Error::custom(format!("the key `{}` stands twice", twice[0])));
+        }
+        self.node(Value::Map(entries))
+    }
+}
+
+/// A key, borrowed where it stands in the text as it reads.
+#[derive(Deserialize)]
+struct Key<'t>(#[serde(borrow)] Cow<'t, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Limits;
+
+    fn read(text: &str) -> Result<Node<'_>, String> {
+        Node::read_json(text, &Limits { nodes: 20, ..Limits::DEFAULT })
+    }
+
+    #[test]
+    fn json_is_read_as_by_way_of_a_tree() {
+        let text = r#"{"a": [1, -2, 1.5, 18446744073709551615, null, true, "x\u0041\n"], "b": {}, "c": []}"#;
+        let tree: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(read(text).unwrap(), Node::from_json(&tree));
+    }
+
+    #[test]
+    fn bombs_and_ambiguities_are_refused() {
+        let deep = "[".repeat(100_000);
+        for (text, why) in [
+            (deep.as_str(), "recursion limit"),
+            ("[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]", "more values than the limit"),
+            (r#"{"a": 1, "b": 2, "a": 3}"#, "the key `a` stands twice"),
+            ("{} x", "trailing"),
+            ("{", "EOF"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let bedplate = run::bedplate(true)?;
-    let (cluster, _) = Cluster::up("bench", Tier::Api)?;
+    let (cluster, _) = Cluster::up("bench", Tier::Api, &[])?;
     let measured = measure(&cluster, &bedplate, options.jobs);
     cluster.down()?;
     let (mut without, mut with, policies) = measured?;
@@ -49,10 +49,104 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for (policy, count, mean) in policies {
         let _ = writeln!(text, "| {policy} | {count} | {mean:.3} |");
     }
+    text.push_str(&costs(&bedplate)?);
     let place = run::root().join("benches/RESULTS-admission.md");
     std::fs::write(&place, &text).map_err(run::file("write", &place))?;
     println!("{text}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What one policy makes of one object, as `cel-cost` tells it.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cost {
+    policy: String,
+    object: String,
+    compile_milliseconds: f64,
+    matches: bool,
+    match_cost: u64,
+    cost: u64,
+    microseconds: f64,
+    #[serde(default)]
+    error: String,
+}
+
+/// The API server's budgets (`k8s.io/apiserver/pkg/apis/cel/config.go`).
+const BUDGETS: [u64; 2] = [2_500_000, 10_000_000];
+
+/// The cost of each policy for small objects and for the largest that are judged, by the API server's own code.
+fn costs(bedplate: &std::path::Path) -> Result<String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).map_err(run::file("write", &path))?;
+        Ok::<_, String>(path)
+    };
+    let policies = write("policies.yaml", &run::output(Command::new(bedplate).arg("render"), &[0])?)?;
+    let pod = |name: &str, containers: usize| {
+        let containers: Vec<_> = (0..containers)
+            .map(|n| {
+                json!({ "name": format!("c{n}"), "image": "docker.io/pytorch/pytorch:2.7.0",
+            "resources": { "limits": { "nvidia.com/gpu": "1" } } })
+            })
+            .collect();
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "default" }, "spec": { "containers": containers } })
+    };
+    let workflow = |steps: usize| {
+        let templates: Vec<_> = (0..steps)
+            .map(|n| json!({ "name": format!("s{n}"), "container": pod("", 1)["spec"]["containers"][0] }))
+            .collect();
+        json!({ "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": { "name": format!("{steps}-steps"), "namespace": "default" },
+            "spec": { "templates": templates } })
+    };
+    let objects = [
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "small", "namespace": "default" } }),
+        job("small", "default"),
+        pod("small", 1),
+        pod("1000-containers", 1000),
+        workflow(1000),
+    ];
+    let objects = write("objects.yaml", &objects.map(|object| object.to_string()).join("\n---\n"))?;
+    let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "clock" },
+        "spec": { "renewTime": "2026-01-01T00:00:00.000000Z" } });
+    let profile = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "default" }, "spec": {} });
+    let params = write("params.yaml", &format!("{profile}\n---\n{lease}\n"))?;
+    let mut command = Command::new(bedplate_devcluster::tools::get("cel-cost")?.program()?);
+    let lines =
+        run::output(command.arg("--params").arg(params).args(["--repeat", "20"]).args([policies, objects]), &[0])?;
+    let mut text = format!(
+        "\n## CEL cost\n\nFor a creation, in the API server's units; it allows {} for the conditions and {} for the rest. Processor time of one judgement, and of compiling the policy, which every API server does once.\n\n\
+         | policy | object | conditions | the rest | of the budget | judged in, µs | compiled in, ms |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
+        BUDGETS[0], BUDGETS[1]
+    );
+    for line in lines.lines() {
+        let cost: Cost = serde_json::from_str(line).map_err(|error| format!("cel-cost: {error}: {line}"))?;
+        if !cost.error.is_empty() {
+            return Err(format!("{} on {}: {}", cost.policy, cost.object, cost.error));
+        }
+        let rest = if cost.matches { cost.cost.to_string() } else { "not asked".to_owned() };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {rest} | {:.1} % | {:.0} | {:.0} |",
+            cost.policy,
+            cost.object,
+            cost.match_cost,
+            cost.cost as f64 / BUDGETS[1] as f64 * 100.0,
+            cost.microseconds,
+            cost.compile_milliseconds
+        );
+    }
+    Ok(text)
+}
+
+fn job(name: &str, namespace: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": { "suspend": true, "template": { "spec": { "restartPolicy": "Never", "containers": [{
+            "name": "train", "image": "docker.io/pytorch/pytorch:2.7.0", "resources": { "limits": { "nvidia.com/gpu": "1" } },
+        }] } } },
+    })
 }
 
 /// A policy, how often it was asked, and the mean time of an answer in ms.
@@ -86,13 +180,7 @@ async fn create(cluster: &Cluster, jobs: usize, round: usize) -> Result<Vec<f64>
     let client = bedplate_cluster::Cluster::connect(Some(&cluster.kubeconfig()), None).await.map_err(text)?;
     let mut times = Vec::with_capacity(jobs);
     for index in 0..jobs + 20 {
-        let job = json!({
-            "apiVersion": "batch/v1", "kind": "Job",
-            "metadata": { "name": format!("bench-{round}-{index}"), "namespace": "default" },
-            "spec": { "suspend": true, "template": { "spec": { "restartPolicy": "Never", "containers": [{
-                "name": "train", "image": "docker.io/pytorch/pytorch:2.7.0", "resources": { "limits": { "nvidia.com/gpu": "1" } },
-            }] } } },
-        });
+        let job = job(&format!("bench-{round}-{index}"), "default");
         let started = Instant::now();
         client.create(&job, false).await.map_err(text)?;
         // The first ones warm up connections and caches.

@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use super::cluster::{Target, wait};
 use super::{Error, print};
-use crate::profile::rule_names;
 use crate::today::today;
 
 /// Options of `plan` and `apply`.
@@ -62,6 +61,7 @@ pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
         }
         print(&format!("\n{changes} of {} objects would change on {}\n", steps.len(), cluster.server))?;
         refusals(&cluster, &steps).await?;
+        judged_as_pods(&cluster)?;
         Ok(ExitCode::from(u8::from(changes > 0)))
     })
 }
@@ -95,10 +95,9 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         // What was done before an error is told too: the next run goes on from there.
         outcome?;
         let profile = cluster.profile().await?;
-        let auditing = enforce::guards()
-            .iter()
-            .filter(|guard| {
-                profile.settings(None).mode(guard.rule, guard.guarantee) != bedplate_model::profile::Mode::Enforce
+        let auditing = enforce::guarded()
+            .filter(|(rule, guarantee)| {
+                profile.settings(None).mode(rule, *guarantee) != bedplate_model::profile::Mode::Enforce
             })
             .count();
         print(&if changed == 0 {
@@ -230,11 +229,11 @@ async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<(), Error> {
         Some(step) => {
             let mut object = step.object.clone();
             object.as_object_mut().map(|map| map.remove("status"));
-            Profile::parse(&object.to_string(), &rule_names()).unwrap_or_default()
+            Profile::parse(&object.to_string(), &bedplate_guarantees::names()).unwrap_or_default()
         }
         None => cluster.profile().await?,
     };
-    let guarded: Vec<&str> = enforce::guards().iter().map(|guard| guard.rule).collect();
+    let guarded: Vec<&str> = enforce::guarded().map(|(rule, _)| rule).collect();
     let mut lines = Vec::new();
     let seen = cluster
         .audit(&profile, &today(), None, |name, _, checked| {
@@ -251,6 +250,20 @@ async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<(), Error> {
         seen.judged
     ))?;
     lines.iter().try_for_each(|line| print(line))
+}
+
+/// What the guards leave to the pods, of the kinds that this cluster has.
+fn judged_as_pods(cluster: &Cluster) -> Result<(), Error> {
+    let mut heading = "\nnot judged in the object itself, but pod by pod as they come:\n";
+    let mut told = Vec::new();
+    for (kind, what) in enforce::judged_as_pods() {
+        let line = format!("  {}: {what}\n", kind.plural_in_group());
+        if cluster.kind(kind.group, kind.kind).is_some() && !told.contains(&line) {
+            print(&format!("{}{line}", std::mem::take(&mut heading)))?;
+            told.push(line);
+        }
+    }
+    Ok(())
 }
 
 fn shown(step: &Step) -> String {

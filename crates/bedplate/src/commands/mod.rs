@@ -12,6 +12,7 @@ mod prove;
 mod reference;
 mod render;
 mod rules;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Uninstall(apply::Plain),
     /// Print what apply puts into a cluster, or the guard of the guards as files for the API server
     Render(render::Args),
+    /// Run the operator: the admission webhook, its certificates, health and metrics
+    Serve(serve::Args),
     /// Try everything that should be refused, with dry runs
     Prove(prove::Args),
     /// What hangs on an object
@@ -104,6 +107,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Rollback(args) => apply::rollback(&args),
         Command::Uninstall(args) => apply::uninstall(&args),
         Command::Render(args) => render::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Prove(args) => prove::run(&args),
         Command::Impact(args) => impact::impact(&args),
         Command::Unlock(args) => impact::unlock(&args),

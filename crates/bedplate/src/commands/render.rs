@@ -6,7 +6,7 @@ use bedplate_cluster::bundle::first_profile;
 use bedplate_cluster::yaml;
 use bedplate_guarantees::deletion::enforce::{OLDER_SERVERS, static_objects};
 use bedplate_guarantees::enforce;
-use bedplate_model::crd;
+use bedplate_operator::deploy;
 
 use super::{Error, print};
 
@@ -19,17 +19,27 @@ pub(crate) struct Args {
     /// Policies for the API server's `staticManifestsDir` (Kubernetes 1.37): nobody deletes the guards through the API
     #[arg(long = "static")]
     static_policies: bool,
+    /// What runs the operator: Deployment, rights, webhooks
+    #[arg(long, conflicts_with_all = ["crds", "static_policies"])]
+    operator: bool,
+    /// The image of the operator
+    #[arg(long, value_name = "IMAGE", requires = "operator")]
+    image: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
+    if args.operator {
+        print(&deploy::text(args.image.as_deref().unwrap_or(&deploy::image())))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (head, objects) = if args.static_policies {
         (OLDER_SERVERS, static_objects())
     } else if args.crds {
-        ("", crd::definitions())
+        ("", bedplate_guarantees::definitions())
     } else {
-        let mut all = crd::definitions();
+        let mut all = bedplate_guarantees::definitions();
         all.push(first_profile(true));
-        all.extend(enforce::objects());
+        all.extend(enforce::objects(enforce::Installation::ANY));
         ("", all)
     };
     let texts: Vec<_> = objects.iter().map(yaml::text).collect();

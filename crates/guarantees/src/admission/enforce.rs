@@ -1,32 +1,106 @@
 //! The guards of admission: the GPU ceiling, trusted registries, tags that move.
 
 use bedplate_model::Guarantee;
-use bedplate_model::profile::REGISTRIES;
+use bedplate_model::profile::{Mode, REGISTRIES};
+use bedplate_model::workload::kinds::{Kind, TABLE};
 use serde_json::{Value, json};
 
 use crate::enforce::cel::Variable;
-use crate::enforce::{Guard, Params, Validation, cel, setting};
+use crate::enforce::{Guard, Installation, Params, Policy, Validation, cel, setting};
 
-/// The guards.
+/// The policies of the guards: one for what is created and changed, and one for each kind that can be scaled.
 #[must_use]
-pub fn guards() -> Vec<Guard> {
-    vec![gpu_ceiling(), untrusted_registry(), mutable_tag()]
-}
-
-fn guard(rule: &'static str, variables: Vec<Variable>, validations: Vec<Validation>) -> Guard {
-    Guard {
-        rule,
+pub fn policies(installation: Installation<'_>) -> Vec<Policy> {
+    let mut policies = vec![Policy {
+        name: "admission".to_owned(),
         guarantee: Guarantee::Admission,
         params: Params::Profile,
+        modes: Mode::ACTIVE.to_vec(),
         spares_system: true,
         resources: resources(),
-        conditions: Vec::new(),
-        variables,
-        validations,
-    }
+        profile: None,
+        guards: vec![gpu_ceiling(), untrusted_registry(), mutable_tag()],
+    }];
+    policies.extend(TABLE.iter().filter_map(|kind| scale(kind, installation)));
+    policies
 }
 
-/// Every kind whose pods stand in it. A pod's ephemeral containers come by a request of their own.
+/// A request to the `scale` subresource names a number and no pods: the workload comes as the parameter, and as a policy
+/// has one parameter, what the profile says of the ceiling is written into it.
+fn scale(kind: &'static Kind, installation: Installation<'_>) -> Option<Policy> {
+    kind.scale?;
+    let version = (installation.served)(kind.group, kind.kind)?;
+    let profile = of_ceiling(installation.profile, kind.kind);
+    let modes: Vec<_> = Mode::ACTIVE.into_iter().filter(|mode| is_chosen(&profile["spec"], *mode)).collect();
+    Some(Policy {
+        name: format!("scale.{}", kind.plural_in_group()),
+        guarantee: Guarantee::Admission,
+        params: Params::Workload(kind, version),
+        modes,
+        spares_system: true,
+        resources: vec![json!({
+            "apiGroups": [kind.group], "apiVersions": ["*"], "operations": ["UPDATE"],
+            "resources": [format!("{}/scale", kind.plural())],
+        })],
+        profile: Some(profile),
+        guards: vec![scale_ceiling(kind)],
+    })
+}
+
+/// What the ceiling reads of a profile.
+fn of_ceiling(profile: &Value, kind: &str) -> Value {
+    let settings = |of: &Value| {
+        let mut kept = json!({});
+        for part in ["modes", "rules"] {
+            let named =
+                |name: &str| of.pointer(&format!("/{part}/{name}")).map(|value| (name.to_owned(), value.clone()));
+            let named: serde_json::Map<_, _> = ["gpu-ceiling", "admission"].into_iter().filter_map(named).collect();
+            if !named.is_empty() {
+                kept[part] = named.into();
+            }
+        }
+        if let Some(ceiling) = of.pointer("/admission/acceleratorsPerJob") {
+            kept["admission"] = json!({ "acceleratorsPerJob": ceiling });
+        }
+        kept
+    };
+    let list = |path: &str| profile.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut spec = settings(&profile["spec"]);
+    let namespaces = list("/spec/namespaces").into_iter().map(|entry| {
+        let mut kept = settings(&entry);
+        kept["names"] = entry["names"].clone();
+        kept
+    });
+    spec["namespaces"] = namespaces.collect();
+    let exemptions = list("/status/exemptions").into_iter().filter_map(|mut exemption| {
+        let of_kind = exemption.pointer("/subject/kind").is_none_or(|of| of == kind);
+        // The request's own kind is Scale.
+        exemption.get_mut("subject").and_then(Value::as_object_mut)?.remove("kind");
+        exemption.as_object_mut()?.remove("reason");
+        (of_kind && exemption["rule"] == "gpu-ceiling").then_some(exemption)
+    });
+    json!({ "spec": spec, "status": { "exemptions": exemptions.collect::<Value>() } })
+}
+
+fn is_chosen(spec: &Value, mode: Mode) -> bool {
+    let of = |settings: &Value| {
+        let named = |name: &str| settings.pointer(&format!("/modes/{name}")).and_then(Value::as_str).map(str::to_owned);
+        named("gpu-ceiling").or_else(|| named("admission"))
+    };
+    let base = of(spec).unwrap_or_else(|| Mode::Enforce.name().to_owned());
+    let entries = spec["namespaces"].as_array().into_iter().flatten().filter_map(of);
+    entries.chain([base]).any(|chosen| chosen == mode.name())
+}
+
+/// What changes nothing of the pods leaves an old object as it is.
+const SOMETHING_NEW: &str =
+    "request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec";
+
+fn guard(rule: &'static str, variables: Vec<Variable>, validations: Vec<Validation>) -> Guard {
+    Guard { rule, when: SOMETHING_NEW.to_owned(), variables, validations }
+}
+
+/// Every kind whose pods stand in it, and claims of devices. A pod's ephemeral containers come by a request of their own.
 fn resources() -> Vec<Value> {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
     for kind in cel::rows() {
@@ -40,6 +114,10 @@ fn resources() -> Vec<Value> {
     if let Some((_, core)) = groups.iter_mut().find(|(group, _)| group.is_empty()) {
         core.push("pods/ephemeralcontainers".to_owned());
     }
+    groups.push((
+        cel::CLAIM_GROUP,
+        cel::CLAIMS.iter().map(|(kind, _)| format!("{}s", kind.to_ascii_lowercase())).collect(),
+    ));
     groups
         .into_iter()
         .map(|(group, resources)| {
@@ -53,68 +131,108 @@ fn resources() -> Vec<Value> {
 const EXEMPTION: &str = " or ask for an Exemption (kubectl explain exemption.spec)";
 
 fn gpu_ceiling() -> Guard {
-    let mut variables =
-        vec![("names".to_owned(), cel::accelerator_names()), ("prefixes".to_owned(), cel::accelerator_prefixes())];
-    variables.extend(cel::accelerators());
-    let now = "variables.accelerators[0]";
-    variables.extend([
-        ("largest".to_owned(), format!("{now}[0]")),
-        ("total".to_owned(), format!("{now}[1]")),
-        ("perPod".to_owned(), setting("admission.acceleratorsPerPod", "8")),
-        ("perJob".to_owned(), setting("admission.acceleratorsPerJob", "8")),
-    ]);
     // What was so before may stay so: an old object can be repaired step by step.
-    let no_worse =
-        |new: &str, part: u8| format!("(request.operation == 'UPDATE' && {new} <= variables.accelerators[1][{part}])");
+    let no_worse = |what: &str, before: String| {
+        format!(
+            "variables.tooLarge || variables.{what} == 0 || variables.{what} <= variables.{what}Allowed || \
+             (request.operation == 'UPDATE' && [{}].exists(b, variables.{what} <= {before}))",
+            cel::accelerators(1)
+        )
+    };
     guard(
         "gpu-ceiling",
-        variables,
+        vec![
+            cel::pods(),
+            cel::too_large(),
+            ("accelerators".to_owned(), cel::accelerators(0)),
+            ("largest".to_owned(), cel::largest("variables.accelerators")),
+            ("total".to_owned(), cel::total("variables.accelerators")),
+            ("largestAllowed".to_owned(), setting("params", "admission.acceleratorsPerPod", "8")),
+            ("totalAllowed".to_owned(), setting("params", "admission.acceleratorsPerJob", "8")),
+        ],
         vec![
             Validation {
-                expression: format!("variables.largest <= variables.perPod || {}", no_worse("variables.largest", 0)),
+                expression: "!variables.tooLarge".to_owned(),
                 message: format!(
-                    "'a pod of this ' + request.kind.kind + ' asks for ' + string(variables.largest) + ' accelerators, the ceiling is ' + \
-                     string(variables.perPod) + ': ask for fewer, raise spec.admission.acceleratorsPerPod of the StabilityProfile,{EXEMPTION}'"
+                    "'this ' + request.kind.kind + ' has more than {} pods or containers in one list, more than can be judged: split it'",
+                    cel::MOST
                 ),
             },
             Validation {
-                expression: format!("variables.total <= variables.perJob || {}", no_worse("variables.total", 1)),
+                expression: no_worse("largest", cel::largest("b")),
                 message: format!(
-                    "'this ' + request.kind.kind + ' asks for ' + string(variables.total) + ' accelerators, the ceiling is ' + \
-                     string(variables.perJob) + ': make it fit, raise spec.admission.acceleratorsPerJob of the StabilityProfile for this namespace,{EXEMPTION}'"
+                    "variables.tooLarge ? '' : 'a pod of this ' + request.kind.kind + ' asks for ' + (variables.largest >= {} ? 'every device that fits' : string(variables.largest) + ' accelerators') + ', the ceiling is ' + \
+                     string(variables.largestAllowed) + ': ask for fewer, raise spec.admission.acceleratorsPerPod of the StabilityProfile,{EXEMPTION}'",
+                    cel::NO_MAXIMUM
+                ),
+            },
+            Validation {
+                expression: no_worse("total", cel::total("b")),
+                message: format!(
+                    "variables.tooLarge ? '' : variables.total >= {} ? 'nothing bounds the accelerators of this ' + request.kind.kind + ': its autoscaler may start any number of pods, \
+                     set maxReplicas' : 'this ' + request.kind.kind + ' asks for ' + string(variables.total) + ' accelerators, the ceiling is ' + \
+                     string(variables.totalAllowed) + ': make it fit, raise spec.admission.acceleratorsPerJob of the StabilityProfile for this namespace,{EXEMPTION}'",
+                    cel::NO_MAXIMUM
                 ),
             },
         ],
     )
 }
 
-/// Images that `bad` (CEL over an image `i`) speaks against, less those that the object had before.
-fn images(bad: &str) -> Vec<Variable> {
-    let mut variables = cel::all_images();
-    variables.push((
-        "bad".to_owned(),
-        format!(
-            "variables.images[0].filter(i, !{} && !(variables.images.size() > 1 && i in variables.images[1]) && {bad})",
-            cel::is_placeholder("i")
+fn scale_ceiling(kind: &'static Kind) -> Guard {
+    Guard {
+        rule: "gpu-ceiling",
+        // Every workload of the namespace is a parameter once; less may always be asked for.
+        when: "params.metadata.name == request.name && object.?spec.?replicas.orValue(0) > oldObject.?spec.?replicas.orValue(0)"
+            .to_owned(),
+        variables: vec![
+            cel::scaled_pods(kind),
+            ("accelerators".to_owned(), cel::accelerators(0)),
+            ("total".to_owned(), cel::total("variables.accelerators")),
+            ("totalAllowed".to_owned(), setting("variables.profile", "admission.acceleratorsPerJob", "8")),
+        ],
+        validations: vec![Validation {
+            expression: "variables.total == 0 || variables.total <= variables.totalAllowed".to_owned(),
+            message: format!(
+                "'scaled to ' + string(object.spec.replicas) + ' replicas, the {} ' + request.name + ' asks for ' + string(variables.total) +                  ' accelerators, the ceiling is ' + string(variables.totalAllowed) + ': ask for fewer, raise spec.admission.acceleratorsPerJob of the                  StabilityProfile for this namespace,{EXEMPTION}'",
+                kind.kind
+            ),
+        }],
+    }
+}
+
+/// `name`: images that `bad` (CEL over an image `i`) speaks against, less those that the object had before.
+fn images(name: &str, bad: &str) -> Vec<Variable> {
+    let before = format!("request.operation == 'UPDATE' ? ({}).split('\\n') : []", cel::images(1));
+    vec![
+        cel::pods(),
+        (
+            "images".to_owned(),
+            format!("({}).split('\\n').filter(i, i != '' && !{})", cel::images(0), cel::is_placeholder("i")),
         ),
-    ));
-    variables
+        (
+            name.to_owned(),
+            format!(
+                "[variables.images.filter(i, {bad})].map(l, l.size() == 0 ? l : [{before}].map(b, l.filter(i, !(i in b)))[0])[0]"
+            ),
+        ),
+    ]
 }
 
 fn untrusted_registry() -> Guard {
     let mut variables =
-        vec![("trusted".to_owned(), setting("admission.registries", &cel::list(REGISTRIES.iter().copied())))];
-    variables.extend(images(&format!(
-        "![{}].exists(n, variables.trusted.exists(t, n == t || n.startsWith(t + '/')))",
-        cel::image_name("i")
-    )));
+        vec![("trusted".to_owned(), setting("params", "admission.registries", &cel::list(REGISTRIES.iter().copied())))];
+    variables.extend(images(
+        "untrusted",
+        &format!("![{} + '/'].exists(n, variables.trusted.exists(t, n.startsWith(t + '/')))", cel::image_name("i")),
+    ));
     guard(
         "untrusted-registry",
         variables,
         vec![Validation {
-            expression: "variables.bad.size() == 0".to_owned(),
+            expression: "variables.tooLarge || variables.untrusted.size() == 0".to_owned(),
             message: format!(
-                "'the image ' + variables.bad[0] + ' is from no trusted registry: take it from ' + \
+                "variables.tooLarge ? '' : 'the image ' + variables.untrusted[0] + ' is from no trusted registry: take it from ' + \
                  (variables.trusted.size() == 1 ? variables.trusted[0] : 'one of the ' + string(variables.trusted.size()) + ' that are trusted') + \
                  ', add its registry to spec.admission.registries of the StabilityProfile,{EXEMPTION}'"
             ),
@@ -125,11 +243,11 @@ fn untrusted_registry() -> Guard {
 fn mutable_tag() -> Guard {
     guard(
         "mutable-tag",
-        images(&cel::is_mutable("i")),
+        images("mutable", &cel::is_mutable("i")),
         vec![Validation {
-            expression: "variables.bad.size() == 0".to_owned(),
+            expression: "variables.tooLarge || variables.mutable.size() == 0".to_owned(),
             message: format!(
-                "'the image ' + variables.bad[0] + ' can change under you: name a version, best with its digest,{EXEMPTION}'"
+                "variables.tooLarge ? '' : 'the image ' + variables.mutable[0] + ' can change under you: name a version, best with its digest,{EXEMPTION}'"
             ),
         }],
     )

@@ -12,11 +12,11 @@
 
 use bedplate_model::Guarantee;
 use bedplate_model::names::{DELETE_PROTECTION, GROUP, KRUISE_DELETE_PROTECTION, PRODUCTION, UNLOCK};
-use bedplate_model::profile;
+use bedplate_model::profile::{self, Mode};
 use bedplate_model::workload::kinds::TABLE;
 use serde_json::{Value, json};
 
-use crate::enforce::{Guard, Params, Validation, cel};
+use crate::enforce::{Guard, Params, Policy, Validation, cel};
 
 /// Longest time for which an object may be unlocked, in minutes.
 pub const UNLOCK_MINUTES: u32 = 60;
@@ -24,21 +24,30 @@ pub const UNLOCK_MINUTES: u32 = 60;
 /// The form of an unlock: name, end, user and reason.
 const UNLOCK_FORM: &str = r"^\S+ until \d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z by \S+: .*\S.*$";
 
-/// The guards.
+/// The policies: one that asks the profile, one that asks the clock.
 #[must_use]
-pub fn guards() -> Vec<Guard> {
+pub fn policies() -> Vec<Policy> {
+    let policy = |name: &str, params, modes: &[Mode], guards| Policy {
+        name: name.to_owned(),
+        guarantee: Guarantee::Deletion,
+        params,
+        modes: modes.to_vec(),
+        profile: None,
+        spares_system: false,
+        resources: vec![json!({
+            "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE", "DELETE"], "resources": ["*"],
+        })],
+        guards,
+    };
     vec![
-        delete_protection(),
-        protection_removed(),
-        protected_content(),
-        profile_narrowed(),
-        unlock_lapsed(),
-        unlock_form(),
+        policy(
+            "deletion",
+            Params::Profile,
+            &Mode::ACTIVE,
+            vec![delete_protection(), protection_removed(), protected_content(), profile_narrowed()],
+        ),
+        policy("unlock", Params::Clock, &[Mode::Enforce], vec![unlock_lapsed(), unlock_form()]),
     ]
-}
-
-fn any(operations: &[&str]) -> Vec<Value> {
-    vec![json!({ "apiGroups": ["*"], "apiVersions": ["*"], "operations": operations, "resources": ["*"] })]
 }
 
 /// CEL: an annotation (or label) of an object.
@@ -53,7 +62,7 @@ fn label(of: &str, name: &str) -> String {
 /// CEL: whether an object is marked. Whatever is written but a plain no protects: a typo must not let a deletion pass.
 fn is_marked(of: &str) -> String {
     let no = cel::list(NO.iter().copied());
-    let ours = |value: String| format!("!({value}.orValue('false').lowerAscii() in {no})");
+    let ours = |value: String| format!("({value}.hasValue() && !({value}.orValue('').lowerAscii() in {no}))");
     format!(
         "({} || {} || {})",
         ours(annotation(of, DELETE_PROTECTION)),
@@ -69,28 +78,37 @@ fn is_unlocked(of: &str) -> String {
     format!("{}.hasValue()", annotation(of, UNLOCK))
 }
 
-fn guard(rule: &'static str, params: Params, resources: Vec<Value>) -> Guard {
-    Guard {
-        rule,
-        guarantee: Guarantee::Deletion,
-        params,
-        spares_system: false,
-        resources,
-        conditions: Vec::new(),
-        variables: Vec::new(),
-        validations: Vec::new(),
-    }
-}
-
 /// The namespace controller empties a namespace whose deletion was let through: to refuse it would leave the namespace
 /// between life and death.
 const NOT_NAMESPACE_CONTROLLER: &str =
     "request.userInfo.username != 'system:serviceaccount:kube-system:namespace-controller'";
 
-/// What is protected without a mark.
-const BY_DEFAULT: &str = "variables.crd || variables.production";
+const CRD: &str =
+    "request.resource.group == 'apiextensions.k8s.io' && request.resource.resource == 'customresourcedefinitions'";
+const NAMESPACE: &str = "request.resource.group == '' && request.resource.resource == 'namespaces'";
 
-/// CEL: the way out, for the end of a message. Needs `variables.what`.
+/// CEL: whether it is about a profile.
+fn is_profile() -> String {
+    format!("request.resource.group == {} && request.resource.resource == 'stabilityprofiles'", cel::quote(GROUP))
+}
+
+/// CEL: whether a namespace is one of production.
+fn is_production(of: &str) -> String {
+    format!(
+        "({}.orValue('') == 'true' || params.?spec.?deletion.?productionNamespaces.orValue({}).exists(p, {}))",
+        label(of, PRODUCTION),
+        cel::list(profile::PRODUCTION.iter().copied()),
+        cel::glob("p", &format!("{of}.metadata.name"))
+    )
+}
+
+/// `variables.what`: the object as `bedplate unlock` takes it.
+fn what() -> cel::Variable {
+    let of = "request.resource.resource + ' ' + oldObject.metadata.name + oldObject.metadata.?namespace.optMap(n, n == '' ? '' : ' -n ' + n).orValue('')";
+    ("what".to_owned(), of.to_owned())
+}
+
+/// CEL: the way out, for the end of a message. Needs [`what`].
 const HOW_TO_UNLOCK: &str = "'. If it has to go: bedplate impact delete ' + variables.what + ' shows what goes with it; \
                              bedplate unlock ' + variables.what + ' --reason WHY lets one deletion through'";
 
@@ -98,83 +116,70 @@ fn delete_protection() -> Guard {
     let mut groups: Vec<&str> = TABLE.iter().map(|row| row.group).filter(|group| group.contains('.')).collect();
     groups.dedup();
     groups.push(GROUP);
-    let patterns = format!(
-        "params.?spec.?deletion.?productionNamespaces.orValue({})",
-        cel::list(profile::PRODUCTION.iter().copied())
-    );
-    let crd =
-        "request.resource.group == 'apiextensions.k8s.io' && request.resource.resource == 'customresourcedefinitions'";
-    let namespace = "request.resource.group == '' && request.resource.resource == 'namespaces'";
-    let profile =
-        format!("request.resource.group == {} && request.resource.resource == 'stabilityprofiles'", cel::quote(GROUP));
+    let (marked, profile) = (is_marked("oldObject"), is_profile());
     Guard {
-        conditions: vec![
-            ("a-person-or-a-controller-that-may-wait", NOT_NAMESPACE_CONTROLLER.to_owned()),
-            // Most deletions are of pods and of nothing that is marked.
-            (
-                "marked-or-of-a-kind-that-matters",
-                format!("{} || ({crd}) || ({namespace}) || ({profile})", is_marked("oldObject")),
-            ),
-        ],
+        rule: "delete-protection",
+        // Most deletions are of pods and of nothing that is marked.
+        when: format!(
+            "request.operation == 'DELETE' && {NOT_NAMESPACE_CONTROLLER} && ({marked} || ({CRD}) || ({NAMESPACE}) || ({profile}))"
+        ),
         variables: vec![
-            ("marked".to_owned(), is_marked("oldObject")),
-            ("crd".to_owned(), format!("({crd}) && oldObject.spec.group in {}", cel::list(groups))),
-            ("production".to_owned(),
+            (
+                "crd".to_owned(),
                 format!(
-                    "({namespace}) && ({} == 'true' || {patterns}.exists(p, {}))",
-                    format_args!("{}.orValue('')", label("oldObject", PRODUCTION)),
-                    cel::glob("p", "oldObject.metadata.name")
+                    "({CRD}) && (oldObject.spec.group in {} || params.?spec.?deletion.?crdGroups.orValue([]).exists(p, {}))",
+                    cel::list(groups),
+                    cel::glob("p", "oldObject.spec.group")
                 ),
             ),
-            ("what".to_owned(), "request.resource.resource + ' ' + oldObject.metadata.name + oldObject.metadata.?namespace.optMap(n, ' -n ' + n).orValue('')".to_owned()),
+            ("production".to_owned(), format!("({NAMESPACE}) && {}", is_production("oldObject"))),
+            what(),
         ],
         validations: vec![Validation {
-            expression: format!("!(variables.marked || {BY_DEFAULT} || ({profile})) || {}", is_unlocked("oldObject")),
+            expression: format!(
+                "!({marked} || variables.crd || variables.production || ({profile})) || {}",
+                is_unlocked("oldObject")
+            ),
             message: format!(
                 "(variables.crd ? 'deleting the CRD ' + oldObject.metadata.name + ' deletes every ' + oldObject.spec.names.kind + ' of every namespace' : \
                  variables.production ? oldObject.metadata.name + ' is a production namespace: everything in it would be deleted' : \
-                 request.resource.resource + ' ' + oldObject.metadata.name + ' is protected from deletion') + {}",
-                HOW_TO_UNLOCK
+                 request.resource.resource + ' ' + oldObject.metadata.name + ' is protected from deletion') + {HOW_TO_UNLOCK}"
             ),
         }],
-        ..guard("delete-protection", Params::Profile, any(&["DELETE"]))
     }
 }
 
 fn protection_removed() -> Guard {
     Guard {
-        conditions: vec![("marked", format!("{} && !{}", is_marked("oldObject"), is_marked("object")))],
-        variables: vec![("what".to_owned(), "request.resource.resource + ' ' + oldObject.metadata.name + oldObject.metadata.?namespace.optMap(n, ' -n ' + n).orValue('')".to_owned())],
+        rule: "protection-removed",
+        when: format!("request.operation == 'UPDATE' && {} && !{}", is_marked("oldObject"), is_marked("object")),
+        variables: vec![what()],
         validations: vec![Validation {
             expression: is_unlocked("oldObject"),
             message: format!(
-                "request.resource.resource + ' ' + oldObject.metadata.name + ' would lose its protection from deletion' + {}",
-                HOW_TO_UNLOCK
+                "request.resource.resource + ' ' + oldObject.metadata.name + ' would lose its protection from deletion' + {HOW_TO_UNLOCK}"
             ),
         }],
-        ..guard("protection-removed", Params::Profile, any(&["UPDATE"]))
     }
 }
 
 fn protected_content() -> Guard {
     Guard {
-        conditions: vec![
-            ("newly-marked", format!("{} && (oldObject == null || !{})", is_marked("object"), is_marked("oldObject"))),
-            // `namespaceObject` is not there yet when conditions are asked; of a namespace its own name is.
-            (
-                "in-a-namespace",
-                "request.?namespace.orValue('') != '' && !(request.resource.group == '' && request.resource.resource == 'namespaces')"
-                    .to_owned(),
-            ),
-        ],
+        rule: "protected-content",
+        // `namespaceObject` is not there yet when conditions are asked; of a namespace its own name is.
+        when: format!(
+            "request.operation != 'DELETE' && {} && (oldObject == null || !{}) && request.?namespace.orValue('') != '' && !({NAMESPACE})",
+            is_marked("object"),
+            is_marked("oldObject")
+        ),
+        variables: Vec::new(),
         validations: vec![Validation {
-            expression: is_marked("namespaceObject"),
+            expression: format!("{} || {}", is_marked("namespaceObject"), is_production("namespaceObject")),
             message: format!(
-                "'the namespace ' + variables.ns + ' is not protected itself, and deleting it would take this along: \
-                 kubectl annotate namespace ' + variables.ns + ' {DELETE_PROTECTION}=true, then try again'"
+                "'the namespace ' + request.namespace + ' is not protected itself, and deleting it would take this along: \
+                 kubectl annotate namespace ' + request.namespace + ' {DELETE_PROTECTION}=true, then try again'"
             ),
         }],
-        ..guard("protected-content", Params::Profile, any(&["CREATE", "UPDATE"]))
     }
 }
 
@@ -185,31 +190,44 @@ fn profile_narrowed() -> Guard {
             cel::list(profile::PRODUCTION.iter().copied())
         )
     };
-    let weak = |of: &str, name: &str| format!("{of}.?spec.?modes[?'{name}'].orValue('enforce') != 'enforce'");
+    let groups = |of: &str| format!("{of}.?spec.?deletion.?crdGroups.orValue([])");
+    // The guards of deletion, and what speaks for all of them.
     let rules = ["deletion", "delete-protection", "protection-removed", "protected-content", "profile-narrowed"];
-    let weaker: Vec<_> =
-        rules.iter().map(|rule| format!("({} && !({}))", weak("object", rule), weak("oldObject", rule))).collect();
+    let rules = cel::list(rules);
+    let weak = |of: &str, r: &str| {
+        format!("({of}.?modes[?{r}].orValue('enforce') != 'enforce' || {of}.?rules[?{r}].orValue('') == 'off')")
+    };
+    let base = format!("{rules}.exists(r, {} && !{})", weak("object.?spec", "r"), weak("oldObject.?spec", "r"));
+    let entries = format!(
+        "object.?spec.?namespaces.orValue([]).exists(n, {rules}.exists(r, {}) && !(n in oldObject.?spec.?namespaces.orValue([])))",
+        weak("n", "r")
+    );
     Guard {
+        rule: "profile-narrowed",
+        when: format!("request.operation == 'UPDATE' && {}", is_profile()),
         variables: vec![
             ("lost".to_owned(), format!("{}.filter(p, !(p in {}))", patterns("oldObject"), patterns("object"))),
-            ("weaker".to_owned(), weaker.join(" || ")),
-            ("what".to_owned(), "'stabilityprofiles ' + oldObject.metadata.name".to_owned()),
+            ("lostGroups".to_owned(), format!("{}.filter(p, !(p in {}))", groups("oldObject"), groups("object"))),
+            what(),
         ],
-        validations: vec![Validation {
-            expression: format!("(variables.lost.size() == 0 && !variables.weaker) || {}", is_unlocked("oldObject")),
-            message: format!(
-                "(variables.lost.size() > 0 ? 'namespaces named ' + variables.lost[0] + ' would be protected no longer' : \
-                 'the guards of deletion would hold less strictly') + {}",
-                HOW_TO_UNLOCK
-            ),
-        }],
-        ..guard(
-            "profile-narrowed",
-            Params::Profile,
-            vec![
-                json!({ "apiGroups": [GROUP], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["stabilityprofiles"] }),
-            ],
-        )
+        validations: vec![
+            Validation {
+                expression: format!("variables.lost.size() == 0 || {}", is_unlocked("oldObject")),
+                message: format!(
+                    "'namespaces named ' + variables.lost[0] + ' would be protected no longer' + {HOW_TO_UNLOCK}"
+                ),
+            },
+            Validation {
+                expression: format!("variables.lostGroups.size() == 0 || {}", is_unlocked("oldObject")),
+                message: format!(
+                    "'CRDs of the group ' + variables.lostGroups[0] + ' would be protected no longer' + {HOW_TO_UNLOCK}"
+                ),
+            },
+            Validation {
+                expression: format!("!({base} || {entries}) || {}", is_unlocked("oldObject")),
+                message: format!("'the guards of deletion would hold less strictly' + {HOW_TO_UNLOCK}"),
+            },
+        ],
     }
 }
 
@@ -276,14 +294,15 @@ const NOW: &str = "timestamp(params.spec.renewTime)";
 
 fn unlock_lapsed() -> Guard {
     Guard {
-        conditions: vec![
-            ("unlocked", is_unlocked("oldObject")),
-            // Taking the unlock back is always right; so is what changes no protection.
-            (
-                "uses-the-unlock",
-                format!("request.operation == 'DELETE' || ({} && !{})", is_marked("oldObject"), is_marked("object")),
-            ),
-        ],
+        rule: "unlock-lapsed",
+        // Taking the unlock back is always right; so is what changes no protection.
+        when: format!(
+            "request.operation != 'CREATE' && {} && (request.operation == 'DELETE' || ({} && !{}))",
+            is_unlocked("oldObject"),
+            is_marked("oldObject"),
+            is_marked("object")
+        ),
+        variables: Vec::new(),
         validations: vec![Validation {
             expression: format!(
                 "{}.orValue('').matches({}) && {} > {NOW}",
@@ -296,20 +315,18 @@ fn unlock_lapsed() -> Guard {
                 annotation("oldObject", UNLOCK)
             ),
         }],
-        ..guard("unlock-lapsed", Params::Clock, any(&["DELETE", "UPDATE"]))
     }
 }
 
 fn unlock_form() -> Guard {
     let new = annotation("object", UNLOCK);
     Guard {
-        conditions: vec![(
-            "an-unlock-is-written",
-            format!(
-                "{new}.hasValue() && (oldObject == null || {}.orValue('') != {new}.orValue(''))",
-                annotation("oldObject", UNLOCK)
-            ),
-        )],
+        rule: "unlock-form",
+        when: format!(
+            "request.operation != 'DELETE' && {new}.hasValue() && (oldObject == null || {}.orValue('') != {new}.orValue(''))",
+            annotation("oldObject", UNLOCK)
+        ),
+        variables: Vec::new(),
         validations: vec![
             Validation {
                 expression: format!("{new}.orValue('').matches({})", cel::quote(UNLOCK_FORM)),
@@ -340,6 +357,5 @@ fn unlock_form() -> Guard {
                 message: "'an object is not unlocked when it is made'".to_owned(),
             },
         ],
-        ..guard("unlock-form", Params::Clock, any(&["CREATE", "UPDATE"]))
     }
 }

@@ -1,14 +1,32 @@
 //! The workload table's rows as CEL, over the same field paths that the rules read.
 //!
-//! A row becomes a fold over its pods: what stands at a path with `*` and `[]` is gone through by comprehensions, and
-//! the counts of the same row are read at the same keys and items. Only what Kubernetes 1.30 has is used: optional
-//! fields, quantities, `sum`, `max`, `min`, `split`, `join`.
+//! A row becomes the list of its pods, every shape in one form: what stands at a path with `*` and `[]` is gone through
+//! by comprehensions, and the counts of the same row are read at the same keys and items. What is judged of pods is
+//! then written once. Only what Kubernetes 1.30 has is used: optional fields, quantities, `sum`, `max`, `min`, `split`,
+//! `join`.
 //!
 //! CEL has no `let`: `[x].map(v, …)[0]` stands for it.
 
 use bedplate_model::accelerator::TABLE as ACCELERATORS;
 use bedplate_model::workload::kinds::{Computed, Count, Kind, Pods, Shape, TABLE};
 use bedplate_model::workload::pods::MODEL_KEYS;
+
+/// A value of JSON as a literal.
+#[must_use]
+pub fn literal(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    // Lists and maps of CEL hold values of one type, unless each says that it may be any.
+    let any = |value: &Value| format!("dyn({})", literal(value));
+    match value {
+        Value::String(text) => quote(text),
+        Value::Array(items) => format!("[{}]", items.iter().map(any).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => {
+            let entries: Vec<_> = map.iter().map(|(key, value)| format!("{}: {}", quote(key), any(value))).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
 
 /// A text in CEL's quotes.
 #[must_use]
@@ -23,118 +41,130 @@ pub fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// Whether `text` matches a pattern in which `*` stands for any text, as `bedplate_model::exemption::glob`.
+/// A regular expression costs more than all the rest of a policy: it is made only where a pattern has two stars.
 #[must_use]
 pub fn glob(pattern: &str, text: &str) -> String {
-    format!("{text}.matches('^' + {pattern}.replace('.', '\\\\.').replace('*', '.*') + '$')")
+    format!(
+        "({pattern} == {text} || ({pattern}.contains('*') && {text}.startsWith({pattern}.substring(0, {pattern}.indexOf('*'))) && \
+         {text}.endsWith({pattern}.substring({pattern}.lastIndexOf('*') + 1)) && \
+         ({pattern}.indexOf('*') == {pattern}.lastIndexOf('*') ? {text}.size() + 1 >= {pattern}.size() : \
+         {text}.matches('^' + {pattern}.replace('.', '\\\\.').replace('*', '.*') + '$'))))"
+    )
 }
 
-/// How a row is named by `variables.kind`.
+/// How a row is named in a choice by kind.
 #[must_use]
 pub fn kind_name(kind: &Kind) -> String {
     format!("{}/{}", kind.group, kind.kind)
 }
 
-/// Exact names of accelerators that count.
-#[must_use]
-pub fn accelerator_names() -> String {
-    list(ACCELERATORS.iter().filter(|row| row.counts && !row.name.contains('*')).map(|row| row.name))
-}
-
-/// Beginnings of names of accelerators that count.
-#[must_use]
-pub fn accelerator_prefixes() -> String {
-    list(ACCELERATORS.iter().filter(|row| row.counts).filter_map(|row| row.name.strip_suffix('*')))
-}
-
-/// Whether `key` names an accelerator: one of `variables.names`, or of `variables.prefixes`; with `of_row`, that of the
-/// row `a`.
-fn is_accelerator(key: &str, of_row: bool) -> String {
-    // Rows of shares of a device stand before the devices that their names look like.
-    let shares = ACCELERATORS.iter().filter(|row| !row.counts).filter_map(|row| row.name.split_once('*'));
-    let not_share: String = shares
-        .filter(|(_, end)| !end.is_empty())
-        .map(|(start, end)| format!(" && !({key}.startsWith({}) && {key}.endsWith({}))", quote(start), quote(end)))
-        .collect();
-    if of_row {
-        format!("(a in variables.names ? {key} == a : {key}.startsWith(a){not_share})")
-    } else {
-        // Ordinary resources have no domain.
-        format!(
-            "({key}.contains('/') && ({key} in variables.names || variables.prefixes.exists(a, {key}.startsWith(a)){not_share}))"
-        )
-    }
-}
-
-/// A quantity that counts whole things, rounded up as `Quantity.Value` does; 0 where it is none.
-fn quantity(value: &str) -> String {
-    format!(
-        "(isQuantity(string({value})) ? [quantity(string({value})).asApproximateFloat()].map(f, f <= 0.0 ? 0 : \
-         (double(int(f)) < f ? int(f) + 1 : int(f)))[0] : 0)"
-    )
-}
-
-/// Accelerators of a container: the larger of its limit and its request; with `of_row`, those of the row `a` only.
-fn container(c: &str, resources: &str, of_row: bool) -> String {
-    format!(
-        "[[{c}.?{resources}.?limits.orValue({{}}), {c}.?{resources}.?requests.orValue({{}})]].map(r, \
-         [0, 1].map(i, r[i].map(k, !{counts} ? 0 : i == 0 ? {limit} : [{request} - (k in r[0] ? {limit} : 0), 0].max()).sum()).sum())[0]",
-        counts = is_accelerator("k", of_row),
-        limit = quantity("r[0][k]"),
-        request = quantity("r[1][k]"),
-    )
-}
-
-/// The containers of a pod, each as `[part, container]`: 0 runs, 1 is a sidecar, 2 an init container, 3 is there to
-/// debug.
-fn containers(shape: Shape, p: &str) -> String {
-    let all = |key: &str, part: u8| format!("{p}.?{key}.orValue([]).map(c, [dyn({part}), dyn(c)])");
-    let mut parts = match shape {
-        Shape::Spark | Shape::Trainer => vec![format!("[[dyn(0), dyn({p})]]")],
-        _ => vec![
-            format!(
-                "{p}.?initContainers.orValue([]).map(c, [dyn(c.?restartPolicy.orValue('') == 'Always' ? 1 : 2), dyn(c)])"
-            ),
-            all("containers", 0),
-            all("ephemeralContainers", 3),
-        ],
+/// Whether `k` names an accelerator, as `bedplate_model::accelerator::find` says.
+fn is_accelerator() -> String {
+    let counted = || ACCELERATORS.iter().filter(|row| row.counts);
+    let names = list(counted().filter(|row| !row.name.contains('*')).map(|row| row.name));
+    // Rows of shares of a device (its memory) stand before the devices that their names look like.
+    let shares = |family: &str| {
+        let shares = ACCELERATORS.iter().filter(|row| !row.counts).filter_map(|row| row.name.split_once('*'));
+        let of_family = shares.filter(|(start, end)| !end.is_empty() && family.starts_with(start));
+        of_family.map(|(_, end)| format!(" && !k.endsWith({})", quote(end))).collect::<String>()
     };
-    match shape {
+    let families = counted().filter_map(|row| row.name.strip_suffix('*'));
+    let families: Vec<_> = families.map(|row| format!("k.startsWith({}){}", quote(row), shares(row))).collect();
+    format!("(k in {names} || {})", families.join(" || "))
+}
+
+/// A quantity that counts whole things, rounded up as `Quantity.Value` does; 0 where it is none or negative.
+fn quantity(value: &str) -> String {
+    let text = format!("string({value})");
+    format!(
+        "({text}.matches('^[0-9]{{1,9}}$') ? int({text}) : isQuantity({text}) ? [quantity({text}).asApproximateFloat()].map(f, \
+         f <= 0.0 ? 0 : (double(int(f)) < f ? int(f) + 1 : int(f)))[0] : 0)"
+    )
+}
+
+/// CEL: what follows, with the container `c`'s limits and requests as `r`.
+fn with_resources(expression: &str) -> String {
+    format!("[[c.?resources.?limits.orValue({{}}), c.?resources.?requests.orValue({{}})]].map(r, {expression})[0]")
+}
+
+/// What the container `c` asks for of the resource `k`: the larger of limit and request.
+fn amount() -> String {
+    let amount = |of: &str| format!("({of}[?k].hasValue() ? {} : 0)", quantity(&format!("{of}[k]")));
+    format!("[{}, {}].max()", amount("r[0]"), amount("r[1]"))
+}
+
+/// Accelerators of the container `c`.
+fn container() -> String {
+    let (counts, amount) = (is_accelerator(), amount());
+    with_resources(&format!(
+        "r[0].map(k, k.contains('/') && {counts}, {amount}).sum() + r[1].map(k, k.contains('/') && !(k in r[0]) && {counts}, {amount}).sum()"
+    ))
+}
+
+/// Most names of accelerators, each container's counted, that a pod with init containers is gone through by; one with
+/// more is taken for the sum of all its containers.
+const MOST_NAMES: usize = 48;
+
+/// Accelerators of the pod `p` of [`pods`], as the scheduler counts them: of each resource the larger of what runs
+/// together and of each init container beside the sidecars. Most containers ask for nothing that has a domain, as every
+/// accelerator has, and nearly no init container does: only the rest is gone through name by name.
+fn pod() -> String {
+    let has_domain = "[c.?resources.?limits.orValue({}), c.?resources.?requests.orValue({})].exists(r, r.exists(k, k.contains('/')))";
+    let any = container();
+    // Names, one a line: CEL has no way to make one list of many.
+    let names = with_resources(&format!(
+        "(r[0].filter(k, {counts}) + r[1].filter(k, {counts})).map(k, string(k)).join('\\n')",
+        counts = format_args!("k.contains('/') && {}", is_accelerator()),
+    ));
+    let own = with_resources(&amount());
+    let indices = (0..MOST_NAMES).map(|index| index.to_string()).collect::<Vec<_>>().join(", ");
+    format!(
+        "!(p[1] + p[2]).exists(c, {has_domain}) ? 0 : !p[2].exists(c, {has_domain}) ? p[1].map(c, {any}).sum() : \
+         [(p[1] + p[2]).map(c, {names}).filter(n, n != '').join('\\n').split('\\n')].map(n, \
+         n.size() > {MOST_NAMES} ? (p[1] + p[2]).map(c, {any}).sum() : \
+         [{indices}].filter(i, i < n.size() && n[i] != '' && n.indexOf(n[i]) == i).map(i, n[i]).map(k, \
+         [p[2].map(c, [c.?restartPolicy.orValue('') == 'Always' ? 1 : 0, {own}])].map(l, \
+         ([p[1].map(c, {own}).sum() + l.map(x, x[0] * x[1]).sum()] + \
+         l.filter(x, x[0] == 0 && x[1] > 0).map(x, x[1] + l.map(y, y[0] * y[1]).sum())).max())[0]).sum())[0]"
+    )
+}
+
+/// The pod at `p`: `[replicas, what runs, init containers and sidecars, what is there to debug]`, each container with
+/// its `image` and its `resources`, whatever the shape calls them. Without replicas it stands for no number of pods.
+fn pod_at(shape: Shape, p: &str, replicas: &str, application: Option<&str>) -> String {
+    let list = |key: &str| format!("{p}.?{key}.orValue([])");
+    // Each of these keys holds a container.
+    let keyed = |keys: String| format!("{keys}.filter(m, m in {p}).map(m, {p}[m])");
+    let nothing = || "[]".to_owned();
+    let (run, init, debug) = match shape {
+        Shape::Spark => {
+            let image = application.map_or_else(String::new, |application| format!(".or({application}.?image)"));
+            let container = format!("{{?'image': {p}.?image{image}, ?'resources': {p}.?resources}}");
+            // The operator's own words for `resources` (`sparkoperator.k8s.io/v1beta2`, GPUSpec).
+            let gpu = format!(
+                "{p}.?gpu.?quantity.optMap(q, [dyn({{'resources': {{'limits': {{'nvidia.com/gpu': q}}}}}})]).orValue([])"
+            );
+            (format!("[dyn({container})] + {gpu}"), nothing(), nothing())
+        }
+        Shape::Trainer => {
+            (format!("[{{?'image': {p}.?image, ?'resources': {p}.?resourcesPerNode}}]"), nothing(), nothing())
+        }
         Shape::Component => {
-            let keys = list(MODEL_KEYS.iter().copied());
-            parts.push(format!("{keys}.filter(m, m in {p}).map(m, [dyn(0), dyn({p}[m])])"));
+            let run = format!("{} + {}", list("containers"), keyed(self::list(MODEL_KEYS.iter().copied())));
+            (run, list("initContainers"), list("ephemeralContainers"))
         }
         Shape::ArgoTemplate => {
-            parts.push(format!("['container', 'script'].filter(m, m in {p}).map(m, [dyn(0), dyn({p}[m])])"));
-            parts.push(format!("{p}.?containerSet.?containers.orValue([]).map(c, [dyn(0), dyn(c)])"));
-            parts.push(all("sidecars", 1));
+            let run = [
+                list("containers"),
+                keyed(self::list(["container", "script"])),
+                format!("{p}.?containerSet.?containers.orValue([])"),
+                list("sidecars"),
+            ];
+            (run.join(" + "), list("initContainers"), nothing())
         }
-        _ => {}
-    }
-    parts.join(" + ")
-}
-
-/// Accelerators of one pod at `p`, as the scheduler counts them, resource by resource: the larger of what runs
-/// together and of each init container beside the sidecars. Most pods have no accelerator, nearly all no init container
-/// with one: only the rest is gone through row by row, which costs twenty times as much.
-fn pod(shape: Shape, p: &str) -> String {
-    let resources = if shape == Shape::Trainer { "resourcesPerNode" } else { "resources" };
-    let own = if shape == Shape::Spark { format!(" + {p}.?gpu.?quantity.orValue(0)") } else { String::new() };
-    format!(
-        "[({all}).filter(x, x[0] != 3 && ['limits', 'requests'].exists(s, x[1].?{resources}[?s].orValue({{}}).exists(k, k.contains('/'))))]\
-         .map(c, !c.exists(x, x[0] == 2) ? c.map(x, {any}).sum() : \
-         (variables.names + variables.prefixes).map(a, [c.map(x, [int(x[0]), {each}])]\
-         .map(l, [l.filter(x, x[0] < 2).map(x, x[1]).sum(), \
-         ([0] + l.filter(x, x[0] == 2 && x[1] > 0).map(x, x[1] + l.filter(y, y[0] == 1).map(y, y[1]).sum())).max()].max())[0]).sum())[0]{own}",
-        all = containers(shape, p),
-        any = container("x[1]", resources, false),
-        each = container("x[1]", resources, true),
-    )
-}
-
-/// The images of a pod, one a line. Spark's parts take the application's where they have none.
-fn images(shape: Shape, p: &str, application: Option<&str>) -> String {
-    let fallback = application.map(|path| format!(".or({path}.?image)")).unwrap_or_default();
-    format!("({}).map(x, string(x[1].?image{fallback}.orValue(''))).join('\\n')", containers(shape, p))
+        Shape::Template | Shape::PodSpec => (list("containers"), list("initContainers"), list("ephemeralContainers")),
+    };
+    format!("[dyn({replicas}), dyn({run}), dyn({init}), dyn({debug})]")
 }
 
 /// A place in an object while a fold goes through it: the expression and whether it may be missing.
@@ -150,14 +180,36 @@ impl Place {
     }
 }
 
-/// What a path's wildcards stand for, in order.
-type Bound = Vec<String>;
+/// What a path's wildcards stand for, in order; and the number that a request to the `scale` subresource sets anew.
+#[derive(Default)]
+struct Bound {
+    elements: Vec<String>,
+    scaled: Option<&'static str>,
+}
 
-/// Goes along `path` from `root`, taking `bound` for wildcards; gives the place and what is left of the path when
+/// CEL: the number of replicas in a request to the `scale` subresource.
+const SCALED: &str = "int(object.?spec.?replicas.orValue(0))";
+
+/// CEL: whether `path`, with its keys `k0`, is the field that is scaled; nothing where it never is.
+fn is_scaled(path: &str, scaled: &str) -> Option<String> {
+    let (path, scaled): (Vec<_>, Vec<_>) = (path.split('.').collect(), scaled.split('.').collect());
+    if path.len() != scaled.len() {
+        return None;
+    }
+    let mut keys = 0..;
+    let conditions = path.iter().zip(scaled).map(|(of_row, key)| match *of_row {
+        "*" => keys.next().map(|level| format!("k{level} == {}", quote(key))),
+        of_row => (of_row == key).then(String::new),
+    });
+    let conditions: Option<Vec<String>> = conditions.collect();
+    Some(conditions?.into_iter().filter(|condition| !condition.is_empty()).collect::<Vec<_>>().join(" && "))
+}
+
+/// Goes along `path` from `o`, taking `bound` for wildcards; gives the place and what is left of the path when
 /// `bound` is used up.
-fn walk<'a>(root: &str, path: &'a str, bound: &[String]) -> (Place, Option<&'a str>) {
-    let mut place = Place { expression: root.to_owned(), optional: false };
-    let mut bound = bound.iter();
+fn walk<'a>(path: &'a str, bound: &Bound) -> (Place, Option<&'a str>) {
+    let mut place = Place { expression: "o".to_owned(), optional: false };
+    let mut bound = bound.elements.iter();
     let mut rest = path;
     while !rest.is_empty() {
         let (part, after) = rest.split_once('.').unwrap_or((rest, ""));
@@ -178,102 +230,96 @@ fn walk<'a>(root: &str, path: &'a str, bound: &[String]) -> (Place, Option<&'a s
 }
 
 /// A number at a path, or `default` where there is none or it is negative.
-fn field(root: &str, path: &str, bound: &[String], default: &str) -> String {
-    let (place, _) = walk(root, path, bound);
-    format!("{}.optMap(n, int(n) < 0 ? {default} : int(n)).orValue({default})", place.expression)
+fn field(path: &str, bound: &Bound, default: &str) -> String {
+    let (place, _) = walk(path, bound);
+    let stands = format!("{}.optMap(n, int(n) < 0 ? {default} : int(n)).orValue({default})", place.expression);
+    match bound.scaled.and_then(|scaled| is_scaled(path, scaled)).as_deref() {
+        None => stands,
+        Some("") => SCALED.to_owned(),
+        Some(condition) => format!("({condition} ? {SCALED} : {stands})"),
+    }
 }
 
-/// KubeRay writes the largest int32 where nobody set a maximum: none at all.
-const NO_MAXIMUM: &str = "2147483647";
+/// More pods than any ceiling allows: what an autoscaler may start that nothing bounds. KubeRay writes the largest int32
+/// where nobody set a maximum.
+pub const NO_MAXIMUM: &str = "2147483647";
 
-fn count(root: &str, count: &Count, bound: &[String]) -> String {
-    let at = |path: &str, default: &str| field(root, path, bound, default);
-    let inner = |count: &Count| self::count(root, count, bound);
+fn count(count: &Count, bound: &Bound) -> String {
+    let at = |path: &str, default: &str| field(path, bound, default);
+    let inner = |count: &Count| self::count(count, bound);
     match count {
         Count::One | Count::PerNode => "1".to_owned(),
         Count::Field(path, default) => at(path, &default.to_string()),
         Count::LessOne(path, default) => format!("[{} - 1, 0].max()", at(path, &default.to_string())),
-        Count::AtLeast(low, path) | Count::UpTo(low, path) => {
+        Count::AtLeast(low, path) => {
             let high = at(path, "0");
             format!("[{}, [{high}].map(h, h < {NO_MAXIMUM} ? h : 0)[0]].max()", inner(low))
         }
+        Count::UpTo(low, path) => format!("[{}, {}].max()", inner(low), at(path, NO_MAXIMUM)),
         Count::Lower(high, path) => format!("[{}, {}].min()", inner(high), at(path, NO_MAXIMUM)),
         Count::When(flag, one, other) => {
-            let (place, _) = walk(root, flag, bound);
+            let (place, _) = walk(flag, bound);
             format!("({}.orValue(false) == true ? {} : {})", place.expression, inner(one), inner(other))
         }
     }
 }
 
-/// What a fold gives of a pod, and how the values of many become one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fold {
-    /// A pair: accelerators of the largest pod, and of all pods together.
-    Accelerators,
-    /// Images, one a line.
-    Images,
+/// Most pods of a set, and most containers of a pod, that are judged: the API server allows a variable a million units
+/// of cost. A larger workflow is judged pod by pod as they come, anything else is refused.
+pub const MOST: usize = 1000;
+
+/// Whether the object is too large to be judged.
+#[must_use]
+pub fn too_large() -> Variable {
+    let large = format!("g.size() > {MOST} || g.exists(p, p[1].size() + p[2].size() + p[3].size() > {MOST})");
+    ("tooLarge".to_owned(), format!("variables.pods[0].exists(g, {large})"))
 }
 
-impl Fold {
-    fn over(self, list: &str) -> String {
-        match self {
-            Self::Accelerators => {
-                format!("[{list}].map(l, [([0] + l.map(x, x[0])).max(), l.map(x, x[1]).sum()])[0]")
-            }
-            Self::Images => format!("{list}.join('\\n')"),
-        }
-    }
-
-    const fn nothing(self) -> &'static str {
-        match self {
-            Self::Accelerators => "[0, 0]",
-            Self::Images => "''",
-        }
-    }
-}
-
-fn pods(root: &str, kind: &Kind, row: &Pods, bound: &mut Bound, fold: Fold) -> String {
-    let (place, rest) = walk(root, row.path, bound);
+/// The pods of a row, as a list of pods, or of lists of pods where its path has two wildcards.
+fn pods_of(kind: &Kind, row: &Pods, bound: &mut Bound) -> String {
+    let (place, rest) = walk(row.path, bound);
     let Some(rest) = rest else {
         let spec = if row.shape == Shape::Template { place.key("spec") } else { place };
-        let body = |p: &str| match fold {
-            Fold::Accelerators if has_total(kind) => {
-                let counts = row.count.iter().map(|c| count(root, c, bound)).collect::<Vec<_>>().join(" * ");
-                format!("[{}].map(g, [g, g * {counts}])[0]", pod(row.shape, p))
+        let counts = row.count.iter().map(|c| count(c, bound)).collect::<Vec<_>>().join(" * ");
+        let replicas = if has_total(kind) { counts } else { "0".to_owned() };
+        let application = (row.shape == Shape::Spark)
+            .then(|| row.path.rsplit_once('.').map(|(path, _)| walk(path, bound).0.expression))
+            .flatten();
+        let pod = |p: &str| pod_at(row.shape, p, &replicas, application.as_deref());
+        return match (spec.optional, bound.elements.is_empty()) {
+            (true, true) => format!("{}.optMap(p, [{}]).orValue([])", spec.expression, pod("p")),
+            // In a list a pod that is not there is one without containers.
+            (true, false) => {
+                format!("{}.optMap(p, {}).orValue([dyn(0), dyn([]), dyn([]), dyn([])])", spec.expression, pod("p"))
             }
-            Fold::Accelerators => format!("[{}, 0]", pod(row.shape, p)),
-            Fold::Images => {
-                let application = (row.shape == Shape::Spark)
-                    .then(|| row.path.rsplit_once('.').map(|(path, _)| walk(root, path, bound).0.expression))
-                    .flatten();
-                images(row.shape, p, application.as_deref())
-            }
-        };
-        return if spec.optional {
-            format!("{}.optMap(p, {}).orValue({})", spec.expression, body("p"), fold.nothing())
-        } else {
-            body(&spec.expression)
+            (false, true) => format!("[{}]", pod(&spec.expression)),
+            (false, false) => pod(&spec.expression),
         };
     };
-    let level = bound.len();
+    let level = bound.elements.len();
     let list = if rest.starts_with('*') {
         let (map, key) = (format!("{}.orValue({{}})", place.expression), format!("k{level}"));
-        bound.push(format!("{map}[{key}]"));
-        format!("{map}.map({key}, {})", pods(root, kind, row, bound, fold))
+        bound.elements.push(format!("{map}[{key}]"));
+        format!("{map}.map({key}, {})", pods_of(kind, row, bound))
     } else {
         let item = format!("e{level}");
-        bound.push(item.clone());
-        format!("{}.orValue([]).map({item}, {})", place.expression, pods(root, kind, row, bound, fold))
+        let items = format!("{}.orValue([])", place.expression);
+        bound.elements.push(item.clone());
+        let list = format!("{items}.map({item}, {})", pods_of(kind, row, bound));
+        if row.shape == Shape::ArgoTemplate { format!("({items}.size() > {MOST} ? [] : {list})") } else { list }
     };
-    bound.pop();
-    fold.over(&list)
+    bound.elements.pop();
+    list
 }
 
-fn row(root: &str, kind: &Kind, fold: Fold) -> String {
-    let each: Vec<_> = kind.pods.iter().map(|row| pods(root, kind, row, &mut Vec::new(), fold)).collect();
-    match each.as_slice() {
-        [one] => one.clone(),
-        many => fold.over(&format!("[{}]", many.join(", "))),
+/// The pods of an object `o` of a kind: a list of lists of pods; with the number that a request to `scale` sets.
+fn pods_of_kind(kind: &Kind, scaled: Option<&'static str>) -> String {
+    let rows = kind.pods.iter().map(|row| pods_of(kind, row, &mut Bound { scaled, ..Bound::default() }));
+    let rows: Vec<_> = rows.collect();
+    match kind.pods {
+        // Two wildcards give lists of lists already.
+        [row] if row.path.matches(['*', '[']).count() > 1 => rows.join(""),
+        _ => format!("[{}]", rows.join(", ")),
     }
 }
 
@@ -281,6 +327,30 @@ fn row(root: &str, kind: &Kind, fold: Fold) -> String {
 /// controller creates it.
 pub fn rows() -> impl Iterator<Item = &'static Kind> {
     TABLE.iter().filter(|kind| !kind.pods.is_empty())
+}
+
+/// Kinds of dynamic resource allocation, and where their requests stand. A claim reads as a pod with so many accelerators.
+pub const CLAIMS: &[(&str, &str)] =
+    &[("ResourceClaim", "spec.devices.requests"), ("ResourceClaimTemplate", "spec.spec.devices.requests")];
+
+/// The API group of [`CLAIMS`].
+pub const CLAIM_GROUP: &str = "resource.k8s.io";
+
+/// The devices of a claim, as `bedplate_model::claim::devices` counts them, in the form of [`pods_of_kind`].
+fn claim(requests: &str) -> String {
+    let (place, _) = walk(requests, &Bound::default());
+    let one =
+        |r: &str| format!("({r}.?allocationMode.orValue('') == 'All' ? {NO_MAXIMUM} : int({r}.?count.orValue(1)))");
+    let count = format!(
+        "[{}.orValue([]).map(r, size(r.?firstAvailable.orValue([])) > 0 ? r.firstAvailable.map(f, {}).max() : \
+         [r.?exactly.orValue(r)].map(x, {})[0]).sum()]",
+        place.expression,
+        one("f"),
+        one("x"),
+    );
+    format!(
+        "[{count}.map(n, [dyn(0), dyn([{{'resources': {{'limits': {{'nvidia.com/gpu': n}}}}}}]), dyn([]), dyn([])])]"
+    )
 }
 
 /// Whether a row's total follows from its fields.
@@ -292,47 +362,66 @@ pub fn has_total(kind: &Kind) -> bool {
 /// A variable of a policy: its name and its expression.
 pub type Variable = (String, String);
 
-/// One variable for the rows that read alike, and `name` for all of them: a list with one value for each of
-/// `variables.versions` (the object, and on an update the object of before). A chain of choices in one expression
-/// would take the API server seconds to compile: its time grows with the square of the depth.
-fn by_kind(name: &str, fold: Fold) -> Vec<Variable> {
-    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    for kind in rows() {
-        let expression = row("o", kind, fold);
-        let kind = kind_name(kind);
-        match groups.iter_mut().find(|(known, _)| *known == expression) {
-            Some((_, kinds)) if !kinds.contains(&kind) => kinds.push(kind),
-            Some(_) => {}
-            None => groups.push((expression, vec![kind])),
+/// `variables.pods`: of each version of the object (as it would be, and on an update as it was) its pods, a list of
+/// lists of `[replicas, what runs, init containers and sidecars, what is there to debug]`.
+///
+/// The kinds stand in a tree of choices: a chain of them in one expression would take the API server seconds to
+/// compile, since its time grows with the square of the depth. And it is one variable: the API server makes a table of
+/// all variables of a policy three times for every request, whether they are read or not.
+#[must_use]
+pub fn pods() -> Variable {
+    let mut kinds: Vec<_> = rows().map(|kind| (kind_name(kind), pods_of_kind(kind, None))).collect();
+    kinds.extend(CLAIMS.iter().map(|(kind, requests)| (format!("{CLAIM_GROUP}/{kind}"), claim(requests))));
+    kinds.sort();
+    kinds.dedup();
+    let versions = "(request.operation == 'UPDATE' ? [object, oldObject] : [object])";
+    let kind = "(request.kind.group + '/' + request.kind.kind)";
+    ("pods".to_owned(), format!("[{kind}].map(kind, {versions}.map(o, {}))[0]", choice(&kinds)))
+}
+
+/// `variables.pods` of a workload that stands in `params`, with the replicas of the request to its `scale` subresource.
+#[must_use]
+pub fn scaled_pods(kind: &Kind) -> Variable {
+    ("pods".to_owned(), format!("[params].map(o, {})", pods_of_kind(kind, kind.scale)))
+}
+
+/// A choice by `kind` among expressions, as deep as the logarithm of their number; neighbours that read alike are one.
+fn choice(kinds: &[(String, String)]) -> String {
+    match kinds {
+        [] => "[]".to_owned(),
+        [(_, first), rest @ ..] if rest.iter().all(|(_, other)| other == first) => first.clone(),
+        _ => {
+            let (low, high) = kinds.split_at(kinds.len() / 2);
+            let from = high.first().map_or("", |(name, _)| name);
+            format!("(kind < {} ? {} : {})", quote(from), choice(low), choice(high))
         }
     }
-    let mut all = vec![
-        ("kind".to_owned(), "request.kind.group + '/' + request.kind.kind".to_owned()),
-        ("versions".to_owned(), "request.operation == 'UPDATE' ? [object, oldObject] : [object]".to_owned()),
-    ];
-    let mut names = Vec::new();
-    for (index, (expression, kinds)) in groups.iter().enumerate() {
-        let part = format!("{name}{index}");
-        let kinds = list(kinds.iter().map(String::as_str));
-        all.push((part.clone(), format!("variables.kind in {kinds} ? variables.versions.map(o, {expression}) : []")));
-        names.push(format!("variables.{part}"));
-    }
-    all.push((name.to_owned(), names.join(" + ")));
-    all
 }
 
-/// `variables.accelerators`: of each version the pair of the largest pod and the total. Needs `names` and `prefixes`.
+/// Of version `version` of the object: a list of lists of pairs, the replicas and the accelerators of one pod.
 #[must_use]
-pub fn accelerators() -> Vec<Variable> {
-    by_kind("accelerators", Fold::Accelerators)
+pub fn accelerators(version: u8) -> String {
+    format!("variables.pods[{version}].map(g, g.map(p, [int(p[0]), {}]))", pod())
 }
 
-/// `variables.images`: of each version a list of references.
+/// Of what [`accelerators`] gives: the accelerators of the largest pod.
 #[must_use]
-pub fn all_images() -> Vec<Variable> {
-    let mut all = by_kind("lines", Fold::Images);
-    all.push(("images".to_owned(), "variables.lines.map(l, l.split('\\n').filter(i, i != ''))".to_owned()));
-    all
+pub fn largest(of: &str) -> String {
+    format!("([0] + {of}.map(g, ([0] + g.map(x, x[1])).max())).max()")
+}
+
+/// Of what [`accelerators`] gives: the accelerators of all pods.
+#[must_use]
+pub fn total(of: &str) -> String {
+    format!("{of}.map(g, g.map(x, x[0] * x[1]).sum()).sum()")
+}
+
+/// Of version `version` of the object: its images, one a line.
+#[must_use]
+pub fn images(version: u8) -> String {
+    format!(
+        "variables.pods[{version}].map(g, g.map(p, (p[1] + p[2] + p[3]).map(c, string(c.?image.orValue(''))).join('\\n')).join('\\n')).join('\\n')"
+    )
 }
 
 /// Whether the image reference `i` is nothing that could run: a placeholder that something fills in later.

@@ -1,32 +1,41 @@
 //! What must not fail open, inside the API server: guards as ValidatingAdmissionPolicies.
 //!
 //! ```text
-//!   Guard (rule, where, variables, validations) ─┬─▶ policy + binding that refuses   (mode enforce)
-//!        params: StabilityProfile `default`      ├─▶ policy + binding that warns     (mode warn)
-//!                or a Lease: the clock           └─▶ policy + binding for the audit  (mode audit)
+//!   Guard (rule, when, validations) ─┐
+//!   Guard …                         ─┼─ Policy (where, ┬─▶ policy + binding that refuses   (mode enforce)
+//!   Guard …                         ─┘  params)        ├─▶ policy + binding that warns     (mode warn)
+//!        params: StabilityProfile `default`            └─▶ policy + binding for the audit  (mode audit)
+//!                or a Lease: the clock
 //! ```
 //!
 //! Everything that the profile says is read by the policies when a request comes: a change of the profile holds at
 //! once, and no policy is compiled anew for it. CEL has no clock, so what lapses is held against a time that the API
 //! server itself has just written: `metadata.creationTimestamp` of what is created, `metadata.managedFields` of what is
 //! updated, and for deletions the Lease that every API server renews each ten seconds.
+//!
+//! What a policy costs is mostly its being there: each is asked about every request that it looks at, each time with
+//! all its variables made anew. So the guards of a guarantee share one policy a mode.
 
 pub mod cel;
 
 use bedplate_model::Guarantee;
 use bedplate_model::names;
 use bedplate_model::profile::Mode;
+use bedplate_model::workload::kinds::{Kind, TABLE};
 use serde_json::{Value, json};
 
 use crate::{admission, deletion};
 
-/// What a guard is held against.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a policy's guards are held against.
+#[derive(Clone, Debug)]
 pub enum Params {
     /// The StabilityProfile of the cluster.
     Profile,
     /// The Leases of the API servers, renewed every ten seconds: the time.
     Clock,
+    /// The objects of a kind in the request's namespace, in a version such as `apps/v1`. What the profile says is then
+    /// written into the policy.
+    Workload(&'static Kind, String),
 }
 
 /// One thing to be so.
@@ -38,94 +47,161 @@ pub struct Validation {
     pub message: String,
 }
 
-/// A guard: where it looks and what has to be so there.
+/// A guard: what has to be so, and when.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    /// The rule that it enforces; also its name.
+    /// The rule that it enforces; also the first word of what a refused user reads.
     pub rule: &'static str,
-    /// Whose guard it is.
-    pub guarantee: Guarantee,
-    /// What it is held against.
-    pub params: Params,
-    /// Whether namespaces that a cluster needs to recover are left alone.
-    pub spares_system: bool,
-    /// `resourceRules`: what it looks at.
-    pub resources: Vec<Value>,
-    /// CEL: conditions without which it does not look further, by name.
-    pub conditions: Vec<(&'static str, String)>,
-    /// CEL: variables, by name, in the order in which they use each other.
+    /// CEL without variables: requests that concern it. Nearly every request concerns none, so it is made to be cheap.
+    pub when: String,
+    /// CEL: variables, by name, in the order in which they use each other. Guards of one policy share those of the same
+    /// name.
     pub variables: Vec<cel::Variable>,
     /// What has to be so.
     pub validations: Vec<Validation>,
 }
 
-/// Namespaces in which nothing is refused: what a cluster needs to come back.
-pub const SYSTEM_NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node-lease", names::NAMESPACE];
-
-/// Every guard, guarantee by guarantee.
-#[must_use]
-pub fn guards() -> Vec<Guard> {
-    [admission::enforce::guards(), deletion::enforce::guards()].concat()
+/// Guards that look at the same requests.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its name in the cluster, before our group.
+    pub name: String,
+    /// Whose guards they are.
+    pub guarantee: Guarantee,
+    /// What they are held against.
+    pub params: Params,
+    /// The modes that it comes in.
+    pub modes: Vec<Mode>,
+    /// Whether namespaces that a cluster needs to recover are left alone.
+    pub spares_system: bool,
+    /// `resourceRules`: what they look at.
+    pub resources: Vec<Value>,
+    /// What is written into it of a profile that it cannot read.
+    pub profile: Option<Value>,
+    /// The guards.
+    pub guards: Vec<Guard>,
 }
 
-/// Every policy and binding of every guard.
-#[must_use]
-pub fn objects() -> Vec<Value> {
-    guards().iter().flat_map(Guard::objects).collect()
+/// A cluster, as far as the policies depend on it.
+#[derive(Clone, Copy)]
+pub struct Installation<'a> {
+    /// The StabilityProfile, with the exemptions of today in its status.
+    pub profile: &'a Value,
+    /// The version of a group and kind that is served, such as `apps/v1`.
+    pub served: &'a dyn Fn(&str, &str) -> Option<String>,
 }
 
-impl Guard {
-    /// Its policies and bindings.
+impl Installation<'_> {
+    /// Any cluster: nothing but what Kubernetes itself serves.
+    pub const ANY: Installation<'static> =
+        Installation { profile: &Value::Null, served: &|group, _| (group == "apps").then(|| "apps/v1".to_owned()) };
+}
+
+/// Every policy.
+#[must_use]
+pub fn policies(installation: Installation<'_>) -> Vec<Policy> {
+    [admission::enforce::policies(installation), deletion::enforce::policies()].concat()
+}
+
+/// Every rule that is also a guard with a mode, and its guarantee.
+pub fn guarded() -> impl Iterator<Item = (&'static str, Guarantee)> {
+    let nothing = Installation { served: &|_, _| None, ..Installation::ANY };
+    policies(nothing)
+        .into_iter()
+        .filter(|policy| policy.root().is_some())
+        .flat_map(|policy| policy.guards.into_iter().map(move |guard| (guard.rule, policy.guarantee)))
+}
+
+/// Every policy and binding, in the cluster's form.
+#[must_use]
+pub fn objects(installation: Installation<'_>) -> Vec<Value> {
+    policies(installation).iter().flat_map(Policy::objects).collect()
+}
+
+/// Kinds of which no policy can judge all, and what: their pods are judged when they come, as all pods are.
+pub fn judged_as_pods() -> impl Iterator<Item = (&'static Kind, String)> {
+    TABLE.iter().filter_map(|kind| {
+        let mut told = Vec::new();
+        if !kind.embeds.is_empty() {
+            told.push("the objects that stand in it".to_owned());
+        } else if !kind.strings.is_empty() {
+            told.push(format!("a text that patches its pods ({})", kind.strings.join(", ")));
+        }
+        if !cel::has_total(kind) {
+            told.push(format!(
+                "how many pods run at once, which follows from its steps, and anything where it has more than {} templates",
+                cel::MOST
+            ));
+        }
+        (!told.is_empty()).then(|| (kind, told.join("; ")))
+    })
+}
+
+/// What a refusal by a guard says after the API server's own words.
+#[must_use]
+pub fn refusal(rule: &str) -> String {
+    format!(" denied request: {rule}: ")
+}
+
+impl Policy {
+    /// Its policies and bindings, one of each a mode.
     #[must_use]
     pub fn objects(&self) -> Vec<Value> {
-        // A mode follows from the profile. What has no profile has no mode: it only refuses what another lets pass.
-        let modes: &[Mode] = if self.params == Params::Clock { &[Mode::Enforce] } else { &Mode::ACTIVE };
-        modes.iter().flat_map(|mode| [self.policy(*mode), self.binding(*mode)]).collect()
+        self.modes.iter().flat_map(|mode| [self.policy(*mode), self.binding(*mode)]).collect()
     }
 
-    /// The name of its policy in a mode. It is part of what a refused user reads.
+    /// Its name in a mode. It is part of what a refused user reads.
     #[must_use]
     pub fn name(&self, mode: Mode) -> String {
         match mode {
-            Mode::Enforce => format!("{}.{}", self.rule, names::GROUP),
-            mode => format!("{}-{}.{}", self.rule, mode.name(), names::GROUP),
+            Mode::Enforce => format!("{}.{}", self.name, names::GROUP),
+            mode => format!("{}-{}.{}", self.name, mode.name(), names::GROUP),
         }
     }
 
     fn policy(&self, mode: Mode) -> Value {
-        let (kind, shared) = match self.params {
-            Params::Profile => (
-                json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile" }),
-                profile_variables(self.rule, self.guarantee),
-            ),
-            Params::Clock => (json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease" }), Vec::new()),
+        let mut variables = Vec::new();
+        let kind = match &self.params {
+            Params::Profile => json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile" }),
+            Params::Clock => json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease" }),
+            Params::Workload(kind, version) => json!({ "apiVersion": version, "kind": kind.kind }),
         };
-        let variables: Vec<_> = shared
-            .into_iter()
-            .map(|(name, expression)| (name.to_owned(), expression))
-            .chain(self.variables.iter().cloned())
-            .map(|(name, expression)| json!({ "name": name, "expression": expression }))
-            .collect();
-        let validations: Vec<_> = self
-            .validations
-            .iter()
-            .map(|validation| {
-                let expression = match self.params {
-                    Params::Profile => {
-                        format!("variables.mode != {} || ({})", cel::quote(mode.name()), validation.expression)
-                    }
-                    Params::Clock => validation.expression.clone(),
-                };
-                json!({ "expression": expression, "messageExpression": validation.message, "reason": "Forbidden" })
-            })
-            .collect();
+        if let Some(root) = self.root() {
+            variables.extend(self.profile.iter().map(|profile| ("profile".to_owned(), cel::literal(profile))));
+            variables.extend([here(root), exemptions(root)]);
+            variables.extend(self.guards.iter().map(|guard| rule_mode(root, guard.rule, self.guarantee)));
+        }
+        for variable in self.guards.iter().flat_map(|guard| &guard.variables) {
+            if !variables.contains(variable) {
+                variables.push(variable.clone());
+            }
+        }
+        let mut validations = Vec::new();
+        for guard in &self.guards {
+            // Most of what is asked about is fine, whatever the profile says.
+            let mode = self.root().map_or_else(String::new, |_| {
+                format!(" || variables.{} != {}", mode_of(guard.rule), cel::quote(mode.name()))
+            });
+            let when = if self.guards.len() > 1 && guard.when != ALWAYS {
+                format!("!({}) || ", guard.when)
+            } else {
+                String::new()
+            };
+            for validation in &guard.validations {
+                validations.push(json!({
+                    "expression": format!("{when}({}){mode}", validation.expression),
+                    "messageExpression": format!("'{}: ' + ({})", guard.rule, validation.message),
+                    "reason": "Forbidden",
+                }));
+            }
+        }
         let mut constraints = json!({ "matchPolicy": "Equivalent", "resourceRules": self.resources });
         if self.looks_everywhere() {
             constraints["excludeResourceRules"] = heartbeat();
         }
         if self.spares_system {
             constraints["namespaceSelector"] = json!({ "matchExpressions": [{
-                "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": SYSTEM_NAMESPACES,
+                "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names::SYSTEM_NAMESPACES,
             }] });
         }
         json!({
@@ -136,12 +212,46 @@ impl Guard {
                 "failurePolicy": "Fail",
                 "paramKind": kind,
                 "matchConstraints": constraints,
-                "matchConditions": self.conditions.iter()
+                "matchConditions": self.conditions(mode),
+                "variables": variables.iter()
                     .map(|(name, expression)| json!({ "name": name, "expression": expression })).collect::<Vec<_>>(),
-                "variables": variables,
                 "validations": validations,
             },
         })
+    }
+
+    fn conditions(&self, mode: Mode) -> Vec<Value> {
+        let mut conditions = Vec::new();
+        if matches!(self.params, Params::Profile) {
+            conditions.push(json!({ "name": "the-mode-is-chosen", "expression": self.is_chosen(mode) }));
+        }
+        let when: Vec<_> = self.guards.iter().map(|guard| format!("({})", guard.when)).collect();
+        if self.guards.iter().all(|guard| guard.when != ALWAYS) {
+            conditions.push(json!({ "name": "a-guard-is-concerned", "expression": when.join(" || ") }));
+        }
+        conditions
+    }
+
+    /// CEL: whether a guard has this mode anywhere, as far as the profile says without a look at the request: a policy
+    /// for a mode that nobody chose asks no further.
+    fn is_chosen(&self, mode: Mode) -> String {
+        let (guarantee, mode) = (cel::quote(self.guarantee.name()), cel::quote(mode.name()));
+        let is = |of: &str, otherwise: &str| {
+            let rules = self.guards.iter().map(|guard| cel::quote(guard.rule));
+            let is = rules.map(|rule| format!("m[?{rule}].or(m[?{guarantee}]).orValue({otherwise}) == {mode}"));
+            format!("[{of}.?modes.orValue({{}})].exists(m, {})", is.collect::<Vec<_>>().join(" || "))
+        };
+        let (base, here) = (is("params.?spec", "'enforce'"), is("n", "''"));
+        format!("{base} || params.?spec.?namespaces.orValue([]).exists(n, {here})")
+    }
+
+    /// CEL: where the profile stands. What has no profile has no mode: it only refuses what another policy lets pass.
+    fn root(&self) -> Option<&'static str> {
+        match self.params {
+            Params::Profile => Some("params"),
+            Params::Workload(..) => Some("variables.profile"),
+            Params::Clock => None,
+        }
     }
 
     fn looks_everywhere(&self) -> bool {
@@ -154,7 +264,8 @@ impl Guard {
             Mode::Warn => &["Warn", "Audit"],
             Mode::Audit | Mode::Off => &["Audit"],
         };
-        let params = match self.params {
+        let params = match &self.params {
+            Params::Workload(..) => json!({ "selector": {}, "parameterNotFoundAction": "Allow" }),
             Params::Profile => json!({ "name": names::PROFILE, "parameterNotFoundAction": "Allow" }),
             // Every API server has one; that of a server that is gone is older than the others, and one refusal is
             // enough. `Deny` would refuse whatever the guard looks at, marked or not, where there is none.
@@ -172,6 +283,9 @@ impl Guard {
         })
     }
 }
+
+/// A guard's `when` that every request satisfies.
+pub const ALWAYS: &str = "true";
 
 /// What a cluster writes all the time and nobody protects: no guard is asked about it.
 fn heartbeat() -> Value {
@@ -197,63 +311,68 @@ pub fn labels(guarantee: Guarantee) -> Value {
     json!({ "app.kubernetes.io/managed-by": names::FIELD_MANAGER, "bedplate.dev/guarantee": guarantee.name() })
 }
 
-/// What every guard reads of the profile: the last entry for this namespace, its mode, its exemptions.
-fn profile_variables(rule: &str, guarantee: Guarantee) -> Vec<(&'static str, String)> {
-    let (rule_name, guarantee_name) = (cel::quote(rule), cel::quote(guarantee.name()));
-    let here = |of: &str| format!("{of}.?rules[?{rule_name}]");
-    let mode = |of: &str, name: &str| format!("{of}.?modes[?{name}]");
-    let (ns, base) = ("variables.here", "params.?spec");
-    vec![
-        ("ns", "request.?namespace.orValue('')".to_owned()),
-        (
-            "entries",
-            format!(
-                "params.?spec.?namespaces.orValue([]).filter(n, variables.ns != '' && n.names.exists(p, {}))",
-                cel::glob("p", "variables.ns")
-            ),
-        ),
-        (
-            "here",
-            "variables.entries.size() > 0 ? dyn(variables.entries[variables.entries.size() - 1]) : dyn({})".to_owned(),
-        ),
-        (
-            "today",
-            // The API server writes these before it asks: a user can't choose them.
-            "(request.operation == 'CREATE' ? [string(object.?metadata.?creationTimestamp.orValue(''))] : \
-             request.operation == 'UPDATE' ? [''] + object.?metadata.?managedFields.orValue([]).map(m, string(m.?time.orValue(''))) : \
-             ['']).max()"
-                .to_owned(),
-        ),
-        ("name", "string(request.operation == 'DELETE' ? oldObject.metadata.name : object.metadata.?name.orValue(''))".to_owned()),
-        (
-            "exempt",
-            format!(
-                "params.?status.?exemptions.orValue([]).exists(e, e.rule == {rule_name} && \
-                 variables.today != '' && variables.today.substring(0, 10) <= e.expires && \
-                 e.subject.?kind.orValue(request.kind.kind) == request.kind.kind && \
-                 {} && {})",
-                cel::glob("e.subject.?namespace.orValue('*')", "variables.ns"),
-                cel::glob("e.subject.name", "variables.name"),
-            ),
-        ),
-        (
-            "mode",
-            format!(
-                "variables.exempt || {}.or({}).orValue('') == 'off' ? 'off' : {}.or({}).or({}).or({}).orValue('enforce')",
-                here(ns),
-                here(base),
-                mode(ns, &rule_name),
-                mode(base, &rule_name),
-                mode(ns, &guarantee_name),
-                mode(base, &guarantee_name),
-            ),
-        ),
-    ]
+/// `variables.here`: the profile's last entry for the request's namespace.
+fn here(root: &str) -> cel::Variable {
+    let entries = format!(
+        "{root}.?spec.?namespaces.orValue([]).filter(n, {NAMESPACE} != '' && n.names.exists(p, {}))",
+        cel::glob("p", NAMESPACE)
+    );
+    ("here".to_owned(), format!("[{entries}].map(l, l.size() > 0 ? dyn(l[l.size() - 1]) : dyn({{}}))[0]"))
 }
 
-/// CEL: a setting of the profile for the request's namespace, such as `admission.acceleratorsPerJob`.
+/// `variables.exemptions`: the rules that this request need not follow today. What is written into a policy is written
+/// anew when it lapses.
+fn exemptions(root: &str) -> cel::Variable {
+    // The API server writes these before it asks: a user can't choose them.
+    let today = "(request.operation == 'CREATE' ? [string(object.?metadata.?creationTimestamp.orValue(''))] : \
+         request.operation == 'UPDATE' ? [''] + object.?metadata.?managedFields.orValue([]).map(m, string(m.?time.orValue(''))) : \
+         ['']).max()";
+    let name = "string(request.operation == 'DELETE' ? oldObject.metadata.name : object.metadata.?name.orValue(''))";
+    let expression = format!(
+        "{root}.?status.?exemptions.orValue([]).filter(e, e.subject.?kind.orValue(request.kind.kind) == request.kind.kind && \
+         [e.subject.?namespace.orValue('*')].exists(p, {}) && [[string(e.subject.name), {name}]].exists(p, {}){}).map(e, e.rule)",
+        cel::glob("p", NAMESPACE),
+        cel::glob("p[0]", "p[1]"),
+        if root == "params" {
+            format!(" && [{today}].exists(t, t != '' && t.substring(0, 10) <= e.expires)")
+        } else {
+            String::new()
+        },
+    );
+    ("exemptions".to_owned(), expression)
+}
+
+/// The name of the variable with a rule's mode: `modeOfGpuCeiling`.
+fn mode_of(rule: &str) -> String {
+    let words = rule.split('-').map(|word| word[..1].to_ascii_uppercase() + &word[1..]);
+    format!("modeOf{}", words.collect::<String>())
+}
+
+/// How strictly a rule holds for this request. It is read only where something is to be refused.
+fn rule_mode(root: &str, rule: &str, guarantee: Guarantee) -> cel::Variable {
+    let name = mode_of(rule);
+    let (rule, guarantee) = (cel::quote(rule), cel::quote(guarantee.name()));
+    let severity = |of: &str| format!("{of}.?rules[?{rule}]");
+    let mode = |of: &str, name: &str| format!("{of}.?modes[?{name}]");
+    let (here, base) = ("variables.here", &format!("{root}.?spec"));
+    let expression = format!(
+        "{}.or({}).orValue('') == 'off' || {rule} in variables.exemptions ? 'off' : {}.or({}).or({}).or({}).orValue('enforce')",
+        severity(here),
+        severity(base),
+        mode(here, &rule),
+        mode(base, &rule),
+        mode(here, &guarantee),
+        mode(base, &guarantee),
+    );
+    (name, expression)
+}
+
+/// CEL: the namespace of the request; empty for what has none.
+pub const NAMESPACE: &str = "request.?namespace.orValue('')";
+
+/// CEL: a setting of the profile at `root` for the request's namespace, such as `admission.acceleratorsPerJob`.
 #[must_use]
-pub fn setting(path: &str, default: &str) -> String {
+pub fn setting(root: &str, path: &str, default: &str) -> String {
     let path = path.replace('.', ".?");
-    format!("variables.here.?{path}.orValue(params.?spec.?{path}.orValue({default}))")
+    format!("variables.here.?{path}.orValue({root}.?spec.?{path}.orValue({default}))")
 }

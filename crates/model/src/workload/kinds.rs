@@ -33,6 +33,8 @@ pub struct Kind {
     pub finishes: bool,
     /// How pods are multiplied by code because no path can say it.
     pub computed: Option<Computed>,
+    /// The number of replicas that its `scale` subresource writes.
+    pub scale: Option<&'static str>,
 }
 
 /// Multiplications that need more than paths.
@@ -129,6 +131,7 @@ const fn kind(group: &'static str, kind: &'static str, pods: &'static [Pods]) ->
         cleanup: &[],
         finishes: false,
         computed: None,
+        scale: None,
     }
 }
 
@@ -137,6 +140,12 @@ impl Kind {
     #[must_use]
     pub fn plural(&self) -> String {
         format!("{}s", self.kind.to_ascii_lowercase())
+    }
+
+    /// The same with its group, as `kubectl` takes it: `tfjobs.kubeflow.org`.
+    #[must_use]
+    pub fn plural_in_group(&self) -> String {
+        if self.group.is_empty() { self.plural() } else { format!("{}.{}", self.plural(), self.group) }
     }
 
     const fn purpose(mut self, purpose: Purpose) -> Self {
@@ -168,6 +177,11 @@ impl Kind {
     const fn finishes(mut self, cleanup: &'static [&'static str]) -> Self {
         self.finishes = true;
         self.cleanup = cleanup;
+        self
+    }
+
+    const fn scale(mut self, path: &'static str) -> Self {
+        self.scale = Some(path);
         self
     }
 
@@ -339,14 +353,14 @@ pub const TABLE: &[Kind] = &[
     kind("", "PodTemplate", &[pods(Role::Named("pod"), "template", &[One])]),
     kind("", "ReplicationController", TEMPLATE),
     kind("apps", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
-    kind("apps", "Deployment", TEMPLATE),
+    kind("apps", "Deployment", TEMPLATE).scale("spec.replicas"),
     kind("apps", "ReplicaSet", TEMPLATE),
-    kind("apps", "StatefulSet", TEMPLATE),
+    kind("apps", "StatefulSet", TEMPLATE).scale("spec.replicas"),
     kind("apps.kruise.io", "BroadcastJob", &[pods(Role::Named("pod"), "spec.template", &[PerNode])])
         .finishes(&["spec.completionPolicy.ttlSecondsAfterFinished"]),
-    kind("apps.kruise.io", "CloneSet", TEMPLATE),
+    kind("apps.kruise.io", "CloneSet", TEMPLATE).scale("spec.replicas"),
     kind("apps.kruise.io", "DaemonSet", &[pods(Role::Named("pod"), "spec.template", &[PerNode])]),
-    kind("apps.kruise.io", "StatefulSet", TEMPLATE),
+    kind("apps.kruise.io", "StatefulSet", TEMPLATE).scale("spec.replicas"),
     kind("argoproj.io", "ClusterWorkflowTemplate", ARGO).strings(ARGO_PATCHES).computed(Computed::Argo),
     kind(
         "argoproj.io",
@@ -396,7 +410,7 @@ pub const TABLE: &[Kind] = &[
     kind("jobset.x-k8s.io", "JobSet", replicated_jobs!("spec"))
         .purpose(Purpose::Training)
         .finishes(&["spec.ttlSecondsAfterFinished"]),
-    kubeflow!("JAXJob", "jaxReplicaSpecs"),
+    kubeflow!("JAXJob", "jaxReplicaSpecs").scale("spec.jaxReplicaSpecs.Worker.replicas"),
     kind("kubeflow.org", "Experiment", &[])
         .purpose(Purpose::Training)
         .embeds(&[
@@ -431,8 +445,8 @@ pub const TABLE: &[Kind] = &[
     )
     .purpose(Purpose::Training)
     .finishes(RUN_POLICY),
-    elastic!("PaddleJob", "paddleReplicaSpecs"),
-    elastic!("PyTorchJob", "pytorchReplicaSpecs"),
+    elastic!("PaddleJob", "paddleReplicaSpecs").scale("spec.paddleReplicaSpecs.Worker.replicas"),
+    elastic!("PyTorchJob", "pytorchReplicaSpecs").scale("spec.pytorchReplicaSpecs.Worker.replicas"),
     kubeflow!("TFJob", "tfReplicaSpecs"),
     kubeflow!("XGBoostJob", "xgbReplicaSpecs"),
     kind(
@@ -447,6 +461,7 @@ pub const TABLE: &[Kind] = &[
             ),
         ],
     )
+    .scale("spec.replicas")
     .purpose(Purpose::Serving),
     kind(
         "machinelearning.seldon.io",

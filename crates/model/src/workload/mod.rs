@@ -14,6 +14,7 @@ use std::borrow::Cow;
 pub use count::{Factor, Replicas};
 pub use pods::{Container, ContainerRole, PodSet, Total};
 pub use purpose::{Purpose, SERVERS, Server, server_of};
+pub use strings::unfold_live;
 
 use crate::field::Field;
 use crate::object::Object;

@@ -32,6 +32,21 @@ pub(crate) fn unfold(root: &mut Node<'_>, text: &str) {
     }
 }
 
+/// The same for an object that has no text, such as that of an admission request. The trees have no spans.
+pub fn unfold_live(root: &mut Node<'_>) {
+    let word = |key: &str| root.get(key).and_then(Node::as_str).unwrap_or_default();
+    let (api_version, kind) = (word("apiVersion"), word("kind"));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let Some(row) = kinds::find(group, version, kind) else { return };
+    for path in row.strings {
+        each(root, path, &mut |node| {
+            if let Some(tree) = node.as_str().and_then(|text| mapping(text, &|_| Span::NONE)) {
+                *node = tree;
+            }
+        });
+    }
+}
+
 fn child<'n, 't>(node: &'n mut Node<'t>, key: &str) -> Option<&'n mut Node<'t>> {
     match &mut node.value {
         Value::Map(entries) => entries.iter_mut().find(|entry| &*entry.key == key).map(|entry| &mut entry.value),
@@ -63,10 +78,16 @@ fn tree(node: &Node<'_>, text: &str) -> Option<Node<'static>> {
     if node.style == Style::Quoted && written != value {
         return None;
     }
-    let readable = without_actions(written);
+    let start = start as u32;
+    mapping(written, &|span| Span { start: span.start + start, end: span.end + start })
+}
+
+/// The mapping that a text is, where it is one and nothing else. `place`: where a span of the text stands in the file.
+fn mapping(text: &str, place: &dyn Fn(Span) -> Span) -> Option<Node<'static>> {
+    let readable = without_actions(text);
     let parsed = parse(&readable, &Limits::DEFAULT);
     let [document] = <[_; 1]>::try_from(parsed.documents).ok().filter(|_| parsed.errors.is_empty())?;
-    matches!(document.root.value, Value::Map(_)).then(|| settle(document.root, start as u32))
+    matches!(document.root.value, Value::Map(_)).then(|| settle(document.root, place))
 }
 
 /// The text without its `{{…}}`, every byte in its place: lines of nothing else become blank,
@@ -95,9 +116,8 @@ fn without_actions(text: &str) -> String {
     out
 }
 
-/// A tree that was read from another text, as if it had been read from the file: `by` bytes further down.
-fn settle(node: Node<'_>, by: u32) -> Node<'static> {
-    let shift = |span: Span| Span { start: span.start + by, end: span.end + by };
+/// A tree that was read from another text, as if it had been read from the file.
+fn settle(node: Node<'_>, place: &dyn Fn(Span) -> Span) -> Node<'static> {
     let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
     let value = match node.value {
         Value::Null => Value::Null,
@@ -105,19 +125,19 @@ fn settle(node: Node<'_>, by: u32) -> Node<'static> {
         Value::Int(i) => Value::Int(i),
         Value::Float(f) => Value::Float(f),
         Value::String(text) => Value::String(own(text)),
-        Value::Seq(items) => Value::Seq(items.into_iter().map(|item| settle(item, by)).collect()),
+        Value::Seq(items) => Value::Seq(items.into_iter().map(|item| settle(item, place)).collect()),
         Value::Map(entries) => Value::Map(
             entries
                 .into_iter()
                 .map(|entry| Entry {
                     key: own(entry.key),
-                    key_span: shift(entry.key_span),
-                    value: settle(entry.value, by),
+                    key_span: place(entry.key_span),
+                    value: settle(entry.value, place),
                 })
                 .collect(),
         ),
     };
-    Node { value, span: shift(node.span), style: node.style }
+    Node { value, span: place(node.span), style: node.style }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
+use bedplate_model::claim::{self, Devices};
 use bedplate_model::workload::PodSet;
-use bedplate_model::{Finding, Workload};
+use bedplate_model::{Finding, Object, Workload};
 
 use crate::{Context, Findings, rule};
 
 rule! {
     /// ## What it does
     /// Adds up the accelerators of a job as the scheduler would, every role at its largest, and
-    /// holds the sum against the ceiling for a job and for a pod.
+    /// holds the sum against the ceiling for a job and for a pod. A claim of dynamic resource allocation
+    /// is held against the ceiling for a pod.
     ///
     /// ## Why
     /// One job of 64 GPUs in a shared cluster starves every other team, and a gang that can
@@ -53,7 +55,7 @@ rule! {
     ///
     /// ## Sources
     /// - What a pod asks for: Kubernetes, `pkg/api/v1/resource/helpers.go`; sidecars: KEP-753.
-    "gpu-ceiling", Admission, Error, High, [Workload(check)]
+    "gpu-ceiling", Admission, Error, High, [Workload(check), Object(check_claim)]
 }
 
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
@@ -138,6 +140,26 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
     out.push(finding);
 }
 
+/// A claim's devices are one pod's, or shared by several.
+fn check_claim(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
+    let per_pod = cx.settings.accelerators_per_pod();
+    let (found, message) = match claim::devices(object) {
+        Some(Devices::Count(count)) if count > per_pod => {
+            (count, format!("a pod with this {} gets {count} devices, the ceiling is {per_pod}", object.kind))
+        }
+        Some(Devices::All) => {
+            (u64::MAX, format!("a pod with this {} gets every device that fits, the ceiling is {per_pod}", object.kind))
+        }
+        _ => return,
+    };
+    let mut finding = Finding::new(object.name_path(), message)
+        .help(format!("ask for at most {per_pod}, or raise `spec.admission.acceleratorsPerPod` for this namespace"));
+    if found != u64::MAX {
+        finding = finding.evidence(found, per_pod);
+    }
+    out.push(finding);
+}
+
 /// Devices that a pod gets by its ResourceClaimTemplates (`resource.k8s.io`), where they are
 /// among the files. A claim by name is shared by all pods and is not multiplied.
 fn claimed(workload: &Workload<'_>, pods: &PodSet<'_>, cx: &Context<'_>) -> u64 {
@@ -165,6 +187,23 @@ mod tests {
         assert_eq!(crate::testing::messages(&super::RULE, text), [expected]);
         let bounded = text.replace("groupName: a", "groupName: a\n    maxReplicas: 4");
         assert_eq!(crate::testing::messages(&super::RULE, &bounded), [] as [&str; 0]);
+    }
+
+    /// A claim asked for all devices of a node, and every pod after it waited.
+    #[test]
+    fn a_claim_has_the_ceiling_of_a_pod() {
+        let claim = |request: &str| {
+            let text = format!(
+                "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {{name: c}}\nspec: {{spec: {{devices: {{requests: [{request}]}}}}}}\n"
+            );
+            crate::testing::messages(&super::RULE, &text)
+        };
+        let refused = |what: &str| vec![format!("a pod with this ResourceClaimTemplate gets {what}, the ceiling is 8")];
+        assert_eq!(claim("{name: g, exactly: {deviceClassName: gpu, count: 8}}"), [] as [&str; 0]);
+        assert_eq!(claim("{name: g, exactly: {deviceClassName: gpu, count: 9}}"), refused("9 devices"));
+        assert_eq!(claim("{name: g, exactly: {count: 5}}, {name: h, exactly: {count: 4}}"), refused("9 devices"));
+        assert_eq!(claim("{name: g, firstAvailable: [{count: 2}, {count: 9}]}"), refused("9 devices"));
+        assert_eq!(claim("{name: g, exactly: {allocationMode: All}}"), refused("every device that fits"));
     }
 
     /// GPUs that come by dynamic allocation stand in no container.

@@ -1,4 +1,3 @@
-use bedplate_model::workload::kinds::TABLE;
 use bedplate_model::{Finding, Object};
 
 use crate::{Context, Findings, rule};
@@ -32,20 +31,19 @@ rule! {
     /// ```
     ///
     /// ## Options
-    /// None. OpenKruise's label `policy.kruise.io/delete-protection` counts too.
+    /// `spec.deletion.crdGroups`: further API groups. OpenKruise's label `policy.kruise.io/delete-protection` counts too.
     ///
     /// ## Sources
     /// - Kubernetes: deleting a CRD deletes its objects without admission of each.
     "unprotected-crd", Deletion, Error, High, [Object(check)]
 }
 
-fn check(object: &Object<'_>, _: &Context<'_>, out: &mut Findings) {
+fn check(object: &Object<'_>, cx: &Context<'_>, out: &mut Findings) {
     if !object.is("apiextensions.k8s.io", "CustomResourceDefinition") || super::is_protected(object) {
         return;
     }
     let Some(group) = object.at("spec.group").str() else { return };
-    // Groups of Kubernetes itself have no CRDs.
-    if !group.contains('.') || !TABLE.iter().any(|row| row.group == group) {
+    if !cx.settings.protects_crds_of(group) {
         return;
     }
     let finding = Finding::new(

@@ -1,0 +1,397 @@
+//! Every object that it takes to run the operator, from a few tables.
+
+use bedplate_cluster::yaml;
+use bedplate_model::names;
+use bedplate_model::workload::kinds::TABLE;
+use serde_json::{Value, json};
+
+/// Name of the Secret with the certificates.
+pub const SECRET: &str = "bedplate-webhook";
+/// Name of the Lease of the leader.
+pub const LEASE: &str = "bedplate-operator";
+/// Name of both webhook configurations.
+pub const CONFIGURATION: &str = names::GROUP;
+/// Name of the Deployment, the Service, the ServiceAccount.
+pub const NAME: &str = "bedplate-operator";
+/// Label of a namespace that the webhook is not to be asked about: `"false"`. What must not fail open holds there too.
+pub const OPT_OUT: &str = "bedplate.dev/webhook";
+/// Port of the webhook.
+pub const PORT: u16 = 8443;
+/// Port of health and metrics.
+pub const HEALTH_PORT: u16 = 8080;
+/// Seconds that an API server waits for an answer.
+const TIMEOUT: u8 = 3;
+/// Seconds for which a replica answers on after it was told to stop: until endpoints have changed everywhere.
+const DRAIN: u16 = 10;
+
+/// How API servers reach the webhook.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// By the Service in Bedplate's namespace.
+    Service,
+    /// By a base URL, such as `https://127.0.0.1:8443`.
+    Url(String),
+}
+
+impl Address {
+    fn client_config(&self, path: &str) -> Value {
+        match self {
+            Self::Service => {
+                json!({ "service": { "namespace": names::NAMESPACE, "name": NAME, "path": path, "port": 443 } })
+            }
+            Self::Url(base) => json!({ "url": format!("{base}{path}") }),
+        }
+    }
+}
+
+/// One of the two stages.
+struct Stage {
+    kind: &'static str,
+    /// The webhook's name: a user reads it in front of a refusal.
+    name: &'static str,
+    path: &'static str,
+}
+
+const STAGES: &[Stage] = &[
+    Stage { kind: "MutatingWebhookConfiguration", name: "explain.bedplate.dev", path: "/mutate" },
+    Stage { kind: "ValidatingWebhookConfiguration", name: "judge.bedplate.dev", path: "/validate" },
+];
+
+/// CEL that has to be true for the webhook to be asked: its name, the expression, and why.
+const CONDITIONS: &[(&str, &str)] = &[
+    // What controllers of Kubernetes make was judged where its owner was written: the heart of the cluster never waits.
+    ("no-kube-system-controller", "!request.userInfo.username.startsWith('system:serviceaccount:kube-system:')"),
+    // Nodes report, the scheduler binds, the garbage collector takes finalizers away.
+    (
+        "no-part-of-kubernetes",
+        "!(request.userInfo.username.startsWith('system:kube-') || request.userInfo.username.startsWith('system:node:') || request.userInfo.username == 'system:apiserver')",
+    ),
+    // What goes is on its way.
+    ("not-leaving", "!has(object.metadata.deletionTimestamp)"),
+    // A status, a heartbeat, a renewal: nothing that any rule reads.
+    (
+        "something-changed",
+        "request.operation == 'CREATE' || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec || object.metadata.?labels != oldObject.metadata.?labels || object.metadata.?annotations != oldObject.metadata.?annotations",
+    ),
+];
+
+/// The webhook configurations.
+#[must_use]
+pub fn webhooks(address: &Address) -> Vec<Value> {
+    let conditions: Vec<_> =
+        CONDITIONS.iter().map(|(name, expression)| json!({ "name": name, "expression": expression })).collect();
+    STAGES
+        .iter()
+        .map(|stage| {
+            let mut webhook = json!({
+                "name": stage.name,
+                "admissionReviewVersions": ["v1"],
+                "clientConfig": address.client_config(stage.path),
+                "failurePolicy": "Ignore",
+                "matchConditions": conditions,
+                "matchPolicy": "Equivalent",
+                "namespaceSelector": { "matchExpressions": [
+                    { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names::SYSTEM_NAMESPACES },
+                    { "key": OPT_OUT, "operator": "NotIn", "values": ["false"] },
+                ] },
+                "objectSelector": {},
+                "rules": resources(),
+                "sideEffects": "None",
+                "timeoutSeconds": TIMEOUT,
+            });
+            if stage.path == "/mutate" {
+                // Once: a fix never asks for another.
+                webhook["reinvocationPolicy"] = "Never".into();
+            }
+            json!({
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": stage.kind,
+                "metadata": { "name": CONFIGURATION, "labels": labels() },
+                "webhooks": [webhook],
+            })
+        })
+        .collect()
+}
+
+/// The kinds of the workload table, created and changed. Subresources are not asked about, so no status, no binding,
+/// no eviction; a container to debug a pod is the one exception.
+fn resources() -> Vec<Value> {
+    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
+    for kind in TABLE {
+        let plural = kind.plural();
+        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
+            Some((_, resources)) if resources.contains(&plural) => {}
+            Some((_, resources)) => resources.push(plural),
+            None => groups.push((kind.group, vec![plural])),
+        }
+    }
+    if let Some((_, core)) = groups.iter_mut().find(|(group, _)| group.is_empty()) {
+        core.push("pods/ephemeralcontainers".to_owned());
+    }
+    let rule = |(group, resources): (&str, Vec<String>)| {
+        json!({ "apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
+            "resources": resources, "scope": "Namespaced" })
+    };
+    groups.into_iter().map(rule).collect()
+}
+
+fn labels() -> Value {
+    json!({ "app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": names::FIELD_MANAGER })
+}
+
+/// A right, and what it is for.
+struct Right {
+    group: &'static str,
+    resources: &'static [&'static str],
+    names: &'static [&'static str],
+    verbs: &'static [&'static str],
+    why: &'static str,
+}
+
+const fn right(
+    group: &'static str,
+    resources: &'static [&'static str],
+    names: &'static [&'static str],
+    verbs: &'static [&'static str],
+    why: &'static str,
+) -> Right {
+    Right { group, resources, names, verbs, why }
+}
+
+/// Rights in the whole cluster.
+const CLUSTER_RIGHTS: &[Right] = &[
+    right(
+        names::GROUP,
+        &["stabilityprofiles", "exemptions"],
+        &[],
+        &["get", "list", "watch"],
+        "decisions follow the profile and its exemptions at once",
+    ),
+    right(
+        names::GROUP,
+        &["stabilityprofiles/status"],
+        &[names::PROFILE],
+        &["patch"],
+        "the policies of the API server read the exemptions there",
+    ),
+    right(
+        "policy",
+        &["poddisruptionbudgets"],
+        &[],
+        &["list", "watch"],
+        "a warning that no budget protects a server has to be true",
+    ),
+    right(
+        "resource.k8s.io",
+        &["resourceclaimtemplates"],
+        &[],
+        &["list", "watch"],
+        "devices that pods claim count against the ceiling",
+    ),
+    right(
+        "admissionregistration.k8s.io",
+        &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+        &[CONFIGURATION],
+        &["get", "patch"],
+        "our own webhooks only: the authority of our certificates, when it is rotated",
+    ),
+];
+
+/// Rights in `kube-system`.
+const SYSTEM_RIGHTS: &[Right] = &[right(
+    "apps",
+    &["daemonsets"],
+    &[],
+    &["list", "watch"],
+    "whether NodeLocal DNSCache runs, which changes what is said of names",
+)];
+
+/// Rights in Bedplate's own namespace. A creation has no name that could be asked for.
+const OWN_RIGHTS: &[Right] = &[
+    right("", &["secrets"], &[], &["create"], "the certificates, at the first start"),
+    right("", &["secrets"], &[SECRET], &["get", "update"], "the certificates: read by every replica, rotated"),
+    right("coordination.k8s.io", &["leases"], &[], &["create"], "the election, at the first start"),
+    right("coordination.k8s.io", &["leases"], &[LEASE], &["get", "update"], "the election: one replica reconciles"),
+];
+
+fn role(kind: &str, namespace: Option<&str>, rights: &[Right]) -> String {
+    let rules: Vec<_> = rights
+        .iter()
+        .map(|right| {
+            let mut rule = json!({ "apiGroups": [right.group], "resources": right.resources });
+            if !right.names.is_empty() {
+                rule["resourceNames"] = json!(right.names);
+            }
+            rule["verbs"] = json!(right.verbs);
+            rule
+        })
+        .collect();
+    let text = yaml::text(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata(NAME, namespace), "rules": rules,
+    }));
+    // Each right begins on a line of its own: the reason stands above it.
+    let mut reasons = rights.iter().map(|right| right.why);
+    text.lines().fold(String::new(), |mut out, line| {
+        if line.starts_with("  - apiGroups:")
+            && let Some(why) = reasons.next()
+        {
+            out.push_str(&format!("  # {why}\n"));
+        }
+        out.push_str(line);
+        out.push('\n');
+        out
+    })
+}
+
+fn binding(kind: &str, role: &str, namespace: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata(NAME, namespace),
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": NAME },
+        "subjects": [{ "kind": "ServiceAccount", "name": NAME, "namespace": names::NAMESPACE }],
+    })
+}
+
+fn metadata(name: &str, namespace: Option<&str>) -> Value {
+    let mut metadata = json!({ "name": name, "labels": labels() });
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = namespace.into();
+    }
+    metadata
+}
+
+/// Everything, as YAML: for `kubectl apply`, without the definitions and the policies.
+#[must_use]
+pub fn text(image: &str) -> String {
+    let own = Some(names::NAMESPACE);
+    let selector = json!({ "app.kubernetes.io/name": NAME });
+    let mut namespace =
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata(names::NAMESPACE, None) });
+    for mode in ["enforce", "audit", "warn"] {
+        namespace["metadata"]["labels"][format!("pod-security.kubernetes.io/{mode}")] = "restricted".into();
+    }
+    namespace["metadata"]["annotations"] = json!({ names::DELETE_PROTECTION: "true" });
+    let mut parts = vec![
+        yaml::text(&namespace),
+        yaml::text(
+            &json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, own), "automountServiceAccountToken": false }),
+        ),
+        role("ClusterRole", None, CLUSTER_RIGHTS),
+        yaml::text(&binding("ClusterRoleBinding", "ClusterRole", None)),
+        role("Role", Some("kube-system"), SYSTEM_RIGHTS),
+        yaml::text(&binding("RoleBinding", "Role", Some("kube-system"))),
+        role("Role", own, OWN_RIGHTS),
+        yaml::text(&binding("RoleBinding", "Role", own)),
+        yaml::text(&json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata(NAME, own),
+            "spec": { "selector": selector, "ports": [{ "name": "webhook", "port": 443, "targetPort": "webhook" }] },
+        })),
+        yaml::text(&json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata(NAME, own),
+            "spec": { "maxUnavailable": 1, "selector": { "matchLabels": selector }, "unhealthyPodEvictionPolicy": "AlwaysAllow" },
+        })),
+        yaml::text(&deployment(image, &selector)),
+    ];
+    // Last: an API server that finds nobody there yet goes on without.
+    parts.extend(webhooks(&Address::Service).iter().map(yaml::text));
+    parts.join("---\n")
+}
+
+fn deployment(image: &str, selector: &Value) -> Value {
+    let probe =
+        |path: &str| json!({ "httpGet": { "path": path, "port": "health" }, "periodSeconds": 5, "timeoutSeconds": 2 });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(NAME, Some(names::NAMESPACE)),
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": selector },
+            "strategy": { "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+            "template": {
+                "metadata": { "labels": labels(), "annotations": {
+                    "prometheus.io/scrape": "true", "prometheus.io/port": HEALTH_PORT.to_string(),
+                } },
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "automountServiceAccountToken": true,
+                    "priorityClassName": "system-cluster-critical",
+                    "terminationGracePeriodSeconds": u64::from(DRAIN) + 30,
+                    "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
+                    "topologySpreadConstraints": [{
+                        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+                        "labelSelector": { "matchLabels": selector },
+                    }],
+                    "containers": [{
+                        "name": "operator",
+                        "image": image,
+                        "args": ["serve", "--log-format=json", format!("--drain={DRAIN}s")],
+                        "env": [{ "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }],
+                        "ports": [
+                            { "name": "webhook", "containerPort": PORT },
+                            { "name": "health", "containerPort": HEALTH_PORT },
+                        ],
+                        "readinessProbe": probe("/readyz"),
+                        "livenessProbe": probe("/healthz"),
+                        "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "256Mi" } },
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+                        },
+                    }],
+                },
+            },
+        },
+    })
+}
+
+/// Names by which API servers reach the Service.
+#[must_use]
+pub fn service_names() -> Vec<String> {
+    let name = format!("{NAME}.{}.svc", names::NAMESPACE);
+    vec![format!("{name}.cluster.local"), name]
+}
+
+/// The image of this version.
+#[must_use]
+pub fn image() -> String {
+    format!("ghcr.io/bedplate/bedplate:v{}", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The webhook was down, and with it the cluster: this is what keeps that from happening.
+    #[test]
+    fn a_dead_webhook_locks_nobody_out() {
+        for configuration in webhooks(&Address::Service) {
+            let webhook = &configuration["webhooks"][0];
+            assert_eq!(
+                (webhook["failurePolicy"].as_str(), webhook["timeoutSeconds"].as_u64()),
+                (Some("Ignore"), Some(3))
+            );
+            assert_eq!(webhook["sideEffects"], "None");
+            let spared = webhook["namespaceSelector"]["matchExpressions"][0]["values"].to_string();
+            assert!(spared.contains("kube-system") && spared.contains(names::NAMESPACE), "{spared}");
+            for rule in webhook["rules"].as_array().unwrap() {
+                for resource in rule["resources"].as_array().unwrap() {
+                    let resource = resource.as_str().unwrap();
+                    assert!(
+                        !resource.contains('*') && (!resource.contains('/') || resource == "pods/ephemeralcontainers"),
+                        "{resource}"
+                    );
+                    assert!(!["leases", "nodes", "bindings", "events", "secrets"].contains(&resource), "{resource}");
+                }
+                assert!(rule["operations"] == json!(["CREATE", "UPDATE"]));
+            }
+        }
+    }
+
+    #[test]
+    fn every_right_has_its_reason_above_it() {
+        let text = text(&image());
+        let rights = text.matches("\n  - apiGroups:\n").count();
+        assert_eq!(rights, CLUSTER_RIGHTS.len() + SYSTEM_RIGHTS.len() + OWN_RIGHTS.len());
+        assert_eq!(text.matches("\n  # ").count(), rights);
+        for right in CLUSTER_RIGHTS.iter().chain(SYSTEM_RIGHTS).chain(OWN_RIGHTS) {
+            assert!(!right.resources.contains(&"*") && !right.verbs.contains(&"*") && !right.why.is_empty());
+        }
+    }
+}

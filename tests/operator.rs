@@ -1,0 +1,549 @@
+//! The operator beside a real API server: what users read, and what they do not notice.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bedplate_cluster::unlock::now;
+use bedplate_model::names;
+use bedplate_operator::certificate::Pair;
+use bedplate_operator::certificate::issue::Rcgen;
+use bedplate_operator::certificate::rotation::Mint;
+use bedplate_operator::deploy;
+use bedplate_tests::{Harness, job, pytorch};
+use serde_json::{Value, json};
+
+/// `bedplate serve` as a process; killed when nobody needs it any more.
+struct Operator {
+    child: Child,
+    port: u16,
+    health: u16,
+    log: PathBuf,
+}
+
+impl Operator {
+    fn start(c: &Harness, name: &str, kubeconfig: &Path, arguments: &[&str]) -> Self {
+        let [port, health] = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        let log = c.cluster.folder.join(format!("operator-{name}.log"));
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(c.program())
+            .args(["serve", "--name", "127.0.0.1", "--log-format", "json"])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--health", &format!("127.0.0.1:{health}")])
+            .args(arguments)
+            .env("KUBECONFIG", kubeconfig)
+            .env("POD_NAME", name)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap());
+        // The kernel kills it when the thread that started it ends: this one ends with the process.
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = send.send(command.spawn().unwrap());
+            loop {
+                std::thread::park();
+            }
+        });
+        let child = receive.recv().unwrap();
+        Self { child, port, health, log }
+    }
+
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The answer of a path of the health port; nothing where nobody answers.
+    fn get(&self, path: &str) -> String {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.health)) else { return String::new() };
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    }
+
+    fn ready(&self) -> bool {
+        self.get("/readyz").starts_with("HTTP/1.1 200")
+    }
+
+    fn leads(&self) -> bool {
+        self.get("/metrics").contains("\nbedplate_leader 1\n")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn signal(&self, name: &str) {
+        Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+    }
+
+    fn end(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "it does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Two replicas as they are deployed: with the rights of their service account, certificates of their own making that
+/// live for half a minute, and webhooks that refuse when they are not answered, so that no failure stays unseen.
+struct World {
+    c: &'static Harness,
+    replicas: [Operator; 2],
+}
+
+fn world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let c = cluster();
+        let kubeconfig = account(c);
+        let replicas = ["a", "b"].map(|name| Operator::start(c, name, &kubeconfig, &["--certificate-life", "30s"]));
+        for mut webhooks in deploy::webhooks(&deploy::Address::Url(replicas[0].url())) {
+            webhooks["webhooks"][0]["failurePolicy"] = json!("Fail");
+            webhooks["webhooks"][0]["timeoutSeconds"] = json!(20);
+            webhooks["webhooks"][0]["namespaceSelector"]["matchExpressions"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({ "key": "test", "operator": "In", "values": ["shared"] }));
+            c.apply(&webhooks).accepted();
+        }
+        let world = World { c, replicas };
+        c.eventually(|| {
+            world
+                .replicas
+                .iter()
+                .all(|replica| replica.ready() && replica.get("/readyz").contains("[+] webhook-configuration"))
+        });
+        let ns = world.namespace("first");
+        c.eventually(|| c.create(&job(&ns, "first", 64, 1)).text.contains("explain.bedplate.dev"));
+        world
+    })
+}
+
+impl World {
+    /// A namespace whose objects the replicas are asked about.
+    fn namespace(&self, prefix: &str) -> String {
+        let name = self.c.namespace(prefix);
+        self.c.k(&format!("label namespace {name} test=shared")).accepted();
+        name
+    }
+}
+
+fn cluster() -> &'static Harness {
+    Harness::get(|harness| {
+        let profile = json!({
+            "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "default" },
+            "spec": { "namespaces": [{ "names": ["fixed-*"], "fixes": ["accelerator-request-mismatch"] }] },
+        });
+        let file = harness.cluster.folder.join("bedplate.yaml");
+        std::fs::write(&file, profile.to_string()).unwrap();
+        harness.bedplate(&format!("apply --file {}", file.display())).accepted();
+        harness.eventually(|| harness.bedplate("prove --quiet").code == 0);
+        let text = harness.bedplate("render --operator").accepted();
+        // All but the pods and the webhooks, which are processes here.
+        let parts = text.split("---\n").filter(|part| {
+            !["Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]
+                .iter()
+                .any(|kind| part.contains(&format!("kind: {kind}\n")))
+        });
+        let objects = parts.collect::<Vec<_>>().join("---\n");
+        harness.kubectl(&["apply", "--server-side", "-f", "-"], &objects).accepted();
+    })
+}
+
+/// A kubeconfig of the operator's service account.
+fn account(c: &Harness) -> PathBuf {
+    let (namespace, name) = (names::NAMESPACE, deploy::NAME);
+    let token = c.k(&format!("create token {name} -n {namespace} --duration=2h")).accepted();
+    let path = c.cluster.folder.join("kubeconfig-operator");
+    std::fs::copy(c.cluster.kubeconfig(), &path).unwrap();
+    let set = |arguments: &[&str]| {
+        let file = format!("--kubeconfig={}", path.display());
+        c.kubectl(&[&["config", &file], arguments].concat(), "").accepted();
+    };
+    set(&["set-credentials", "operator", &format!("--token={}", token.trim())]);
+    set(&["set-context", "--current", "--user=operator"]);
+    path
+}
+
+/// A replica of its own for a test: judged by the defaults, with a certificate from files, asked about one namespace.
+struct Own {
+    operator: Operator,
+    namespace: String,
+    /// A metric of the API server tells how often it went on without an answer.
+    webhook: String,
+}
+
+fn own(c: &Harness, name: &str, arguments: &[&str], certificate: impl FnOnce(&Pair) -> Pair) -> Own {
+    let authority = Rcgen.authority(now(), 86_400).unwrap();
+    let serving = certificate(&authority);
+    let folder = c.cluster.folder.clone();
+    let file = |end: &str, text: &str| {
+        let path = folder.join(format!("{name}{end}"));
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (file(".crt", &serving.certificate), file(".key", &serving.key));
+    let profile = file(".yaml", "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {}\n");
+    let files = ["--tls-cert", &cert, "--tls-key", &key, "--profile", &profile];
+    let operator = Operator::start(c, name, Path::new("/nonexistent"), &[&files[..], arguments].concat());
+    let namespace = c.namespace(name);
+    c.k(&format!("label namespace {namespace} test={name}")).accepted();
+    c.eventually(|| !operator.get("/healthz").is_empty());
+    let webhook = format!("judge.{name}.bedplate.dev");
+    for mut webhooks in deploy::webhooks(&deploy::Address::Url(operator.url())) {
+        webhooks["metadata"]["name"] = json!(format!("{name}.test"));
+        let hook = &mut webhooks["webhooks"][0];
+        hook["name"] = json!(hook["name"].as_str().unwrap().replace(".bedplate", &format!(".{name}.bedplate")));
+        hook["clientConfig"]["caBundle"] = json!(base64(&authority.certificate));
+        hook["namespaceSelector"] = json!({ "matchLabels": { "test": name } });
+        c.apply(&webhooks).accepted();
+    }
+    Own { operator, namespace, webhook }
+}
+
+fn base64(text: &str) -> String {
+    serde_json::to_value(k8s_openapi::ByteString(text.as_bytes().to_vec())).unwrap().as_str().unwrap().to_owned()
+}
+
+fn good(authority: &Pair) -> Pair {
+    Rcgen.serving(authority, &["127.0.0.1".to_owned()], now(), now() + 3600).unwrap()
+}
+
+/// Creates, as dry runs from `clients` connections, until `done`; every second one is over the ceiling. Gives how many
+/// were asked, and every answer that was not as it should be.
+fn load(c: &Harness, namespace: &str, clients: usize, done: &AtomicBool) -> (usize, BTreeMap<String, usize>) {
+    let one = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let cluster = bedplate_cluster::Cluster::connect(Some(&c.cluster.kubeconfig()), None).await.unwrap();
+            let (mut asked, mut wrong) = (0, BTreeMap::<String, usize>::new());
+            while !done.load(Ordering::Relaxed) {
+                let bad = asked % 2 == 1;
+                let answer = cluster.create(&job(namespace, "load", if bad { 64 } else { 1 }, 1), true).await;
+                asked += 1;
+                let told = answer.err().map(|error| error.to_string()).unwrap_or_default();
+                if bad != told.contains("asks for 64 accelerators, the ceiling is 8") || !bad && !told.is_empty() {
+                    *wrong.entry(told).or_default() += 1;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            (asked, wrong)
+        })
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..clients).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).fold((0, BTreeMap::new()), |mut sum, (asked, wrong)| {
+            sum.0 += asked;
+            for (told, count) in wrong {
+                *sum.1.entry(told).or_default() += count;
+            }
+            sum
+        })
+    })
+}
+
+/// Puts load on while `incident` happens.
+fn under_load<T>(c: &Harness, namespace: &str, incident: impl FnOnce() -> T) -> (usize, BTreeMap<String, usize>, T) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| load(c, namespace, 3, &done));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(incident));
+        done.store(true, Ordering::Relaxed);
+        let (asked, wrong) = load.join().unwrap();
+        (asked, wrong, result.unwrap_or_else(|why| std::panic::resume_unwind(why)))
+    })
+}
+
+#[test]
+fn a_refused_user_reads_the_whole_reckoning_before_any_policy_speaks() {
+    let w = world();
+    let ns = w.namespace("team");
+    let told =
+        w.c.create(&pytorch(&ns, "big", 7, 8)).refused("this PyTorchJob asks for 64 accelerators, the ceiling is 8");
+    assert!(told.contains("admission webhook \"explain.bedplate.dev\" denied the request"), "{told}");
+    assert!(told.contains("Master: 1 pod x 8 nvidia.com/gpu = 8"), "{told}");
+    assert!(told.contains("Worker: 7 replicas x 8 nvidia.com/gpu = 56"), "{told}");
+    assert!(told.contains(&format!("Exemption of PyTorchJob {ns}/big from gpu-ceiling")), "{told}");
+    // Beside a policy, not in its place.
+    let elsewhere = w.c.namespace("unasked");
+    let told = w.c.create(&pytorch(&elsewhere, "big", 7, 8)).refused("64 accelerators, the ceiling is 8");
+    assert!(told.contains("ValidatingAdmissionPolicy 'admission.bedplate.dev' with binding"), "{told}");
+}
+
+#[test]
+fn a_search_that_hides_its_template_in_a_string_is_refused_by_the_webhook_alone() {
+    let w = world();
+    let ns = w.namespace("team");
+    let search = |parallel: u64| {
+        json!({ "apiVersion": "kubeflow.org/v1alpha3", "kind": "Experiment", "metadata": { "name": "sweep", "namespace": ns },
+            "spec": { "parallelTrialCount": parallel, "maxTrialCount": 100, "trialTemplate": { "goTemplate": { "rawTemplate":
+                "apiVersion: batch/v1\nkind: Job\nmetadata: {name: \"{{.Trial}}\"}\nspec:\n  template:\n    spec:\n      containers:\n      - name: a\n        image: docker.io/pytorch/pytorch:2.7.0\n        resources: {limits: {nvidia.com/gpu: 4}}\n" } } } })
+    };
+    w.c.create(&search(20)).refused("the trials of this search ask for 80 accelerators at once, the ceiling is 64");
+    w.c.create(&search(2)).accepted();
+}
+
+#[test]
+fn who_is_not_refused_is_warned_with_the_fix() {
+    let w = world();
+    let ns = w.namespace("team");
+    let told = w.c.create(&job(&ns, "kept", 1, 1)).accepted();
+    assert!(told.contains("Warning: finished-jobs-kept:") && told.contains("ttlSecondsAfterFinished"), "{told}");
+    let told = w.c.k(&format!("label job kept -n {ns} team=vision")).accepted();
+    assert!(!told.contains("Warning"), "what was there before is not told again: {told}");
+}
+
+#[test]
+fn a_fix_is_made_where_the_profile_asks_for_it_and_nowhere_else() {
+    let w = world();
+    let pod = |ns: &str| {
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p", "namespace": ns }, "spec": { "containers": [{
+            "name": "a", "image": "docker.io/library/python:3.13", "resources": { "requests": { "nvidia.com/gpu": "1" } } }] } })
+    };
+    w.c.create(&pod(&w.namespace("team"))).refused("Limit must be set for non overcommitable resources");
+    let ns = w.namespace("fixed");
+    let told = w.c.create(&pod(&ns)).accepted();
+    assert!(told.contains("done for you: set the limit to the same number"), "{told}");
+    let limit =
+        w.c.k(&format!(r"get pod p -n {ns} -o jsonpath={{.spec.containers[0].resources.limits.nvidia\.com/gpu}}"));
+    assert_eq!(limit.accepted().trim(), "1");
+}
+
+#[test]
+fn an_exemption_holds_for_the_policies_too_without_anybody_applying_it() {
+    let w = world();
+    let ns = w.namespace("team");
+    w.c.create(&job(&ns, "yearly", 64, 1)).refused("64 accelerators");
+    w.c.create(&json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": ns }, "spec": {
+        "rule": "gpu-ceiling", "subject": { "kind": "Job", "namespace": ns, "name": "yearly" }, "reason": "the yearly run",
+        "expires": "2999-01-01" } }))
+    .accepted();
+    w.c.eventually(|| w.c.create(&job(&ns, "yearly", 64, 1)).code == 0);
+    w.c.create(&job(&ns, "other", 64, 1)).refused("64 accelerators");
+}
+
+/// Certificates that live for half a minute, an authority for two: whole lives go by under load.
+#[test]
+fn certificates_and_their_authority_are_rotated_and_nobody_notices() {
+    let w = world();
+    let ns = w.namespace("load");
+    // The authority and the serving certificate.
+    let held = || -> (String, String) {
+        let secret = w.c.k(&format!("get secret {} -n {} -o json", deploy::SECRET, names::NAMESPACE)).accepted();
+        let secret: Value = serde_json::from_str(&secret).unwrap();
+        let text = |key: &str| secret["data"][key].as_str().unwrap_or_default().to_owned();
+        (text("ca.crt"), text("tls.crt"))
+    };
+    let before = held().0;
+    let (asked, wrong, seen) = under_load(w.c, &ns, || {
+        let (started, mut seen, mut switched) = (Instant::now(), vec![held().1], None);
+        // And a while under the new authority, until the old one is forgotten.
+        while switched.is_none_or(|at: Instant| at.elapsed() < Duration::from_secs(15)) {
+            assert!(started.elapsed() < Duration::from_secs(300), "no other authority after five minutes");
+            std::thread::sleep(Duration::from_millis(500));
+            let (authority, serving) = held();
+            if seen.last() != Some(&serving) {
+                seen.push(serving);
+            }
+            if authority != before {
+                switched.get_or_insert_with(Instant::now);
+            }
+        }
+        seen.len()
+    });
+    println!("{asked} requests, {seen} serving certificates");
+    assert_eq!(wrong, BTreeMap::new(), "of {asked} requests");
+    assert!(asked > 200 && seen >= 3, "{asked} requests, {seen} certificates");
+    // Both replicas show what the Secret says.
+    for replica in &w.replicas {
+        assert!(replica.ready(), "{}", replica.get("/readyz"));
+    }
+}
+
+#[test]
+fn two_replicas_have_one_leader_and_the_other_takes_over() {
+    let c = cluster();
+    let ns = c.namespace("election");
+    let authority = Rcgen.authority(now(), 86_400).unwrap();
+    let serving = good(&authority);
+    let file = |end: &str, text: &str| {
+        let path = c.cluster.folder.join(format!("election{end}"));
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (file(".crt", &serving.certificate), file(".key", &serving.key));
+    let start = |name: &str| {
+        let arguments = ["--tls-cert", &cert, "--tls-key", &key, "--namespace", &ns, "--drain", "0s"];
+        Operator::start(c, name, &c.cluster.kubeconfig(), &arguments)
+    };
+    let mut replicas = vec![start("one"), start("two")];
+    let leader = |replicas: &[Operator]| {
+        let mut found = None;
+        c.eventually(|| {
+            let leaders: Vec<_> = (0..replicas.len()).filter(|n| replicas[*n].leads()).collect();
+            assert!(leaders.len() <= 1, "two leaders");
+            found = leaders.first().copied();
+            found.is_some() && replicas.iter().all(Operator::ready)
+        });
+        found.unwrap()
+    };
+    // Told to stop, it hands over.
+    let mut first = replicas.remove(leader(&replicas));
+    first.signal("TERM");
+    assert_eq!(first.end(), Some(0), "{}", first.log());
+    let started = Instant::now();
+    leader(&replicas);
+    println!("taken over {:.1} s after the leader stepped down", started.elapsed().as_secs_f32());
+    // Killed, the other waits until its lease is over.
+    replicas.push(start("three"));
+    c.eventually(|| replicas[1].ready());
+    replicas.remove(leader(&replicas)).signal("KILL");
+    let started = Instant::now();
+    leader(&replicas);
+    println!("taken over {:.1} s after the leader was killed", started.elapsed().as_secs_f32());
+    let lease = c.k(&format!(
+        "get lease {} -n {ns} -o jsonpath={{.spec.holderIdentity}}/{{.spec.leaseTransitions}}",
+        deploy::LEASE
+    ));
+    let lease = lease.accepted();
+    assert!(lease.ends_with("/2"), "{lease}");
+}
+
+/// The node of the webhook lost power.
+#[test]
+fn a_webhook_that_is_killed_lets_nothing_through_and_locks_nobody_out() {
+    let c = cluster();
+    let mut own = own(c, "killed", &[], good);
+    let ns = own.namespace.clone();
+    c.eventually(|| c.create(&job(&ns, "x", 64, 1)).text.contains("explain.killed.bedplate.dev"));
+    let (asked, wrong, ()) = under_load(c, &ns, || {
+        std::thread::sleep(Duration::from_secs(2));
+        own.operator.signal("KILL");
+        own.operator.end();
+        std::thread::sleep(Duration::from_secs(5));
+    });
+    assert_eq!(wrong, BTreeMap::new(), "of {asked} requests");
+    let told = c.create(&job(&ns, "x", 64, 1)).refused("64 accelerators, the ceiling is 8");
+    assert!(told.contains("ValidatingAdmissionPolicy"), "{told}");
+    c.create(&job(&ns, "fits", 1, 1)).accepted();
+    let metrics = c.k("get --raw /metrics").accepted();
+    let open = metrics
+        .lines()
+        .any(|line| line.starts_with("apiserver_admission_webhook_fail_open_count") && line.contains(&own.webhook));
+    assert!(open, "the API server went on without it");
+}
+
+/// A rollout of the operator itself.
+#[test]
+fn a_webhook_that_is_told_to_stop_answers_what_was_asked() {
+    let c = cluster();
+    let mut own = own(c, "stopped", &["--drain", "2s"], good);
+    let ns = own.namespace.clone();
+    c.eventually(|| c.create(&job(&ns, "x", 64, 1)).text.contains("explain.stopped.bedplate.dev"));
+    let (asked, wrong, unready) = under_load(c, &ns, || {
+        std::thread::sleep(Duration::from_secs(1));
+        own.operator.signal("TERM");
+        // First it says so, while it still answers.
+        let unready = (0..50).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            own.operator.get("/readyz").contains("[-] stopping")
+        });
+        assert_eq!(own.operator.end(), Some(0), "{}", own.operator.log());
+        unready
+    });
+    assert!(unready, "readyz fails first");
+    assert_eq!(wrong, BTreeMap::new(), "of {asked} requests");
+    assert!(own.operator.log().contains("\"cut\":0"), "{}", own.operator.log());
+    // A second signal does not wait.
+    let mut hurried = Operator::start(
+        c,
+        "hurried",
+        Path::new("/nonexistent"),
+        &[
+            "--tls-cert",
+            &c.cluster.folder.join("stopped.crt").display().to_string(),
+            "--tls-key",
+            &c.cluster.folder.join("stopped.key").display().to_string(),
+            "--profile",
+            &c.cluster.folder.join("stopped.yaml").display().to_string(),
+            "--drain",
+            "10m",
+        ],
+    );
+    c.eventually(|| hurried.ready());
+    hurried.signal("TERM");
+    c.eventually(|| !hurried.ready());
+    hurried.signal("TERM");
+    assert_eq!(hurried.end(), Some(1));
+}
+
+/// Nobody looked after the files, and the day came.
+#[test]
+fn a_certificate_that_has_ended_is_told_by_readyz_and_costs_nobody_a_job() {
+    let c = cluster();
+    let own = own(c, "expired", &[], |authority| {
+        Rcgen.serving(authority, &["127.0.0.1".to_owned()], now() - 1000, now() - 10).unwrap()
+    });
+    c.eventually(|| own.operator.get("/readyz").contains("the certificate was valid until"));
+    assert!(own.operator.get("/readyz").starts_with("HTTP/1.1 503"));
+    let ns = &own.namespace;
+    c.create(&job(ns, "fits", 1, 1)).accepted();
+    c.create(&job(ns, "big", 64, 1)).refused("ValidatingAdmissionPolicy");
+    // A new one in the same files is taken without a restart.
+    let authority = Rcgen.authority(now(), 86_400).unwrap();
+    let serving = good(&authority);
+    std::fs::write(c.cluster.folder.join("expired.crt"), &serving.certificate).unwrap();
+    std::fs::write(c.cluster.folder.join("expired.key"), &serving.key).unwrap();
+    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+        let bundle = json!([{ "op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": base64(&authority.certificate) }]);
+        c.kubectl(&["patch", kind, "expired.test", "--type=json", "-p", &bundle.to_string()], "").accepted();
+    }
+    c.eventually(|| own.operator.ready());
+    c.eventually(|| c.create(&job(ns, "big", 64, 1)).text.contains("explain.expired.bedplate.dev"));
+}
+
+/// What the operator costs when nobody asks it anything, and that it is small.
+#[test]
+fn a_replica_is_small_and_says_how_it_is() {
+    let w = world();
+    let metrics = w.replicas[0].get("/metrics");
+    for name in [
+        "bedplate_admission_requests_total{stage=\"mutate\"",
+        "bedplate_certificate_not_after_timestamp_seconds",
+        "# EOF",
+    ] {
+        assert!(metrics.contains(name), "{name} is not in {metrics}");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", w.replicas[0].child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    println!("a replica (debug build) after its part of these tests: {line}");
+    let decisions = w.replicas[0].log();
+    let decision = decisions
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["outcome"] == "refused");
+    let decision = decision.unwrap();
+    assert!(
+        decision["rules"] == "gpu-ceiling" && decision["micros"].is_u64() && decision["user"].is_string(),
+        "{decision}"
+    );
+}
