@@ -73,11 +73,13 @@ impl Cluster {
     pub async fn plan(&self, wanted: &Wanted) -> Result<Vec<Step>, Error> {
         self.new_enough()?;
         let mut steps = Vec::new();
-        for object in self.desired(wanted).await? {
+        let desired = self.desired(wanted).await?;
+        let stale = self.stale(&desired).await?;
+        for object in desired {
             let change = self.change(&object, wanted.force).await?;
             steps.push(Step { what: title(&object), change, object });
         }
-        for object in self.stale(wanted).await? {
+        for object in stale {
             steps.push(Step { what: title(&object), change: Change::Remove, object });
         }
         Ok(steps)
@@ -98,14 +100,16 @@ impl Cluster {
             }
         }
         self.served().await?;
-        for object in self.desired(wanted).await? {
+        let desired = self.desired(wanted).await?;
+        let stale = self.stale(&desired).await?;
+        for object in desired {
             let step = Step { what: title(&object), change: self.change(&object, wanted.force).await?, object };
             if step.change != Change::Same {
                 self.apply(&step.object, write).await?;
                 each(&step);
             }
         }
-        for object in self.stale(wanted).await? {
+        for object in stale {
             self.delete(self.place(&object)?, false).await?;
             each(&Step { what: title(&object), change: Change::Remove, object });
         }
@@ -225,8 +229,8 @@ impl Cluster {
     }
 
     /// Policies and bindings that an older Bedplate made.
-    async fn stale(&self, wanted: &Wanted) -> Result<Vec<Value>, Error> {
-        let wanted: Vec<String> = self.desired(wanted).await?.iter().map(title).collect();
+    async fn stale(&self, desired: &[Value]) -> Result<Vec<Value>, Error> {
+        let wanted: Vec<String> = desired.iter().map(title).collect();
         let mut stale = Vec::new();
         for kind in OWN_KINDS {
             let Some(resource) = self.kind(ADMISSION, kind) else { continue };

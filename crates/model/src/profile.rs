@@ -16,7 +16,7 @@ use crate::guarantee::Guarantee;
 use crate::names;
 use crate::path::FieldPath;
 use crate::value::Span;
-use crate::workload::kinds::TABLE;
+use crate::workload::kinds::crd_groups;
 
 /// What a platform team wants of its cluster. `spec: {}` protects with good defaults.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -363,9 +363,8 @@ impl Settings {
     /// Whether a CRD of an API group may not be deleted.
     #[must_use]
     pub fn protects_crds_of(&self, group: &str) -> bool {
-        // Groups of Kubernetes itself have no CRDs.
-        let of_the_field = group.contains('.') && TABLE.iter().any(|row| row.group == group);
-        of_the_field || list(self.deletion.crd_groups.as_deref(), &[]).iter().any(|pattern| glob(pattern, group))
+        crd_groups().contains(&group)
+            || list(self.deletion.crd_groups.as_deref(), &[]).iter().any(|pattern| glob(pattern, group))
     }
 
     /// The API server's concurrency.

@@ -2,7 +2,7 @@
 
 use bedplate_cluster::yaml;
 use bedplate_model::names;
-use bedplate_model::workload::kinds::TABLE;
+use bedplate_model::workload::kinds::{self, TABLE};
 use serde_json::{Value, json};
 
 /// Name of the Secret with the certificates.
@@ -116,23 +116,11 @@ pub fn webhooks(address: &Address) -> Vec<Value> {
 /// The kinds of the workload table, created and changed. Subresources are not asked about, so no status, no binding,
 /// no eviction; a container to debug a pod is the one exception.
 fn resources() -> Vec<Value> {
-    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
-    for kind in TABLE {
-        let plural = kind.plural();
-        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
-            Some((_, resources)) if resources.contains(&plural) => {}
-            Some((_, resources)) => resources.push(plural),
-            None => groups.push((kind.group, vec![plural])),
-        }
-    }
-    if let Some((_, core)) = groups.iter_mut().find(|(group, _)| group.is_empty()) {
-        core.push("pods/ephemeralcontainers".to_owned());
-    }
     let rule = |(group, resources): (&str, Vec<String>)| {
         json!({ "apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
             "resources": resources, "scope": "Namespaced" })
     };
-    groups.into_iter().map(rule).collect()
+    kinds::resources(TABLE).into_iter().map(rule).collect()
 }
 
 fn labels() -> Value {

@@ -2,7 +2,7 @@
 
 use bedplate_model::Guarantee;
 use bedplate_model::profile::{Mode, REGISTRIES};
-use bedplate_model::workload::kinds::{Kind, TABLE};
+use bedplate_model::workload::kinds::{self, Kind, TABLE};
 use serde_json::{Value, json};
 
 use crate::enforce::cel::Variable;
@@ -100,20 +100,9 @@ fn guard(rule: &'static str, variables: Vec<Variable>, validations: Vec<Validati
     Guard { rule, when: SOMETHING_NEW.to_owned(), variables, validations }
 }
 
-/// Every kind whose pods stand in it, and claims of devices. A pod's ephemeral containers come by a request of their own.
+/// Every kind whose pods stand in it, and claims of devices.
 fn resources() -> Vec<Value> {
-    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
-    for kind in cel::rows() {
-        let plural = kind.plural();
-        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
-            Some((_, resources)) if resources.contains(&plural) => {}
-            Some((_, resources)) => resources.push(plural),
-            None => groups.push((kind.group, vec![plural])),
-        }
-    }
-    if let Some((_, core)) = groups.iter_mut().find(|(group, _)| group.is_empty()) {
-        core.push("pods/ephemeralcontainers".to_owned());
-    }
+    let mut groups = kinds::resources(cel::rows());
     groups.push((
         cel::CLAIM_GROUP,
         cel::CLAIMS.iter().map(|(kind, _)| format!("{}s", kind.to_ascii_lowercase())).collect(),
@@ -135,8 +124,7 @@ fn gpu_ceiling() -> Guard {
     let no_worse = |what: &str, before: String| {
         format!(
             "variables.tooLarge || variables.{what} == 0 || variables.{what} <= variables.{what}Allowed || \
-             (request.operation == 'UPDATE' && [{}].exists(b, variables.{what} <= {before}))",
-            cel::accelerators(1)
+             (request.operation == 'UPDATE' && variables.{what} <= {before})"
         )
     };
     guard(
@@ -145,6 +133,7 @@ fn gpu_ceiling() -> Guard {
             cel::pods(),
             cel::too_large(),
             ("accelerators".to_owned(), cel::accelerators(0)),
+            ("acceleratorsBefore".to_owned(), cel::accelerators(1)),
             ("largest".to_owned(), cel::largest("variables.accelerators")),
             ("total".to_owned(), cel::total("variables.accelerators")),
             ("largestAllowed".to_owned(), setting("params", "admission.acceleratorsPerPod", "8")),
@@ -159,7 +148,7 @@ fn gpu_ceiling() -> Guard {
                 ),
             },
             Validation {
-                expression: no_worse("largest", cel::largest("b")),
+                expression: no_worse("largest", cel::largest("variables.acceleratorsBefore")),
                 message: format!(
                     "variables.tooLarge ? '' : 'a pod of this ' + request.kind.kind + ' asks for ' + (variables.largest >= {} ? 'every device that fits' : string(variables.largest) + ' accelerators') + ', the ceiling is ' + \
                      string(variables.largestAllowed) + ': ask for fewer, raise spec.admission.acceleratorsPerPod of the StabilityProfile,{EXEMPTION}'",
@@ -167,7 +156,7 @@ fn gpu_ceiling() -> Guard {
                 ),
             },
             Validation {
-                expression: no_worse("total", cel::total("b")),
+                expression: no_worse("total", cel::total("variables.acceleratorsBefore")),
                 message: format!(
                     "variables.tooLarge ? '' : variables.total >= {} ? 'nothing bounds the accelerators of this ' + request.kind.kind + ': its autoscaler may start any number of pods, \
                      set maxReplicas' : 'this ' + request.kind.kind + ' asks for ' + string(variables.total) + ' accelerators, the ceiling is ' + \
@@ -203,19 +192,14 @@ fn scale_ceiling(kind: &'static Kind) -> Guard {
 
 /// `name`: images that `bad` (CEL over an image `i`) speaks against, less those that the object had before.
 fn images(name: &str, bad: &str) -> Vec<Variable> {
-    let before = format!("request.operation == 'UPDATE' ? ({}).split('\\n') : []", cel::images(1));
     vec![
         cel::pods(),
         (
             "images".to_owned(),
             format!("({}).split('\\n').filter(i, i != '' && !{})", cel::images(0), cel::is_placeholder("i")),
         ),
-        (
-            name.to_owned(),
-            format!(
-                "[variables.images.filter(i, {bad})].map(l, l.size() == 0 ? l : [{before}].map(b, l.filter(i, !(i in b)))[0])[0]"
-            ),
-        ),
+        ("imagesBefore".to_owned(), format!("request.operation == 'UPDATE' ? ({}).split('\\n') : []", cel::images(1))),
+        (name.to_owned(), format!("variables.images.filter(i, {bad} && !(i in variables.imagesBefore))")),
     ]
 }
 

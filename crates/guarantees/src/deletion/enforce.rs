@@ -13,7 +13,7 @@
 use bedplate_model::Guarantee;
 use bedplate_model::names::{DELETE_PROTECTION, GROUP, KRUISE_DELETE_PROTECTION, PRODUCTION, UNLOCK};
 use bedplate_model::profile::{self, Mode};
-use bedplate_model::workload::kinds::TABLE;
+use bedplate_model::workload::kinds::crd_groups;
 use serde_json::{Value, json};
 
 use crate::enforce::{Guard, Params, Policy, Validation, cel};
@@ -113,9 +113,7 @@ const HOW_TO_UNLOCK: &str = "'. If it has to go: bedplate impact delete ' + vari
                              bedplate unlock ' + variables.what + ' --reason WHY lets one deletion through'";
 
 fn delete_protection() -> Guard {
-    let mut groups: Vec<&str> = TABLE.iter().map(|row| row.group).filter(|group| group.contains('.')).collect();
-    groups.dedup();
-    groups.push(GROUP);
+    let groups = crd_groups().into_iter().chain([GROUP]);
     let (marked, profile) = (is_marked("oldObject"), is_profile());
     Guard {
         rule: "delete-protection",

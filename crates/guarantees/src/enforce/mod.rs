@@ -18,6 +18,8 @@
 
 pub mod cel;
 
+use std::sync::LazyLock;
+
 use bedplate_model::Guarantee;
 use bedplate_model::names;
 use bedplate_model::profile::Mode;
@@ -105,11 +107,16 @@ pub fn policies(installation: Installation<'_>) -> Vec<Policy> {
 
 /// Every rule that is also a guard with a mode, and its guarantee.
 pub fn guarded() -> impl Iterator<Item = (&'static str, Guarantee)> {
-    let nothing = Installation { served: &|_, _| None, ..Installation::ANY };
-    policies(nothing)
-        .into_iter()
-        .filter(|policy| policy.root().is_some())
-        .flat_map(|policy| policy.guards.into_iter().map(move |guard| (guard.rule, policy.guarantee)))
+    // Made once: to list the guards is to write all their CEL.
+    static GUARDED: LazyLock<Vec<(&str, Guarantee)>> = LazyLock::new(|| {
+        let nothing = Installation { served: &|_, _| None, ..Installation::ANY };
+        policies(nothing)
+            .into_iter()
+            .filter(|policy| policy.root().is_some())
+            .flat_map(|policy| policy.guards.into_iter().map(move |guard| (guard.rule, policy.guarantee)))
+            .collect()
+    });
+    GUARDED.iter().copied()
 }
 
 /// Every policy and binding, in the cluster's form.
@@ -182,11 +189,8 @@ impl Policy {
             let mode = self.root().map_or_else(String::new, |_| {
                 format!(" || variables.{} != {}", mode_of(guard.rule), cel::quote(mode.name()))
             });
-            let when = if self.guards.len() > 1 && guard.when != ALWAYS {
-                format!("!({}) || ", guard.when)
-            } else {
-                String::new()
-            };
+            // What concerns every guard of the policy was asked before.
+            let when = if self.whens().len() > 1 { format!("!({}) || ", guard.when) } else { String::new() };
             for validation in &guard.validations {
                 validations.push(json!({
                     "expression": format!("{when}({}){mode}", validation.expression),
@@ -225,11 +229,20 @@ impl Policy {
         if matches!(self.params, Params::Profile) {
             conditions.push(json!({ "name": "the-mode-is-chosen", "expression": self.is_chosen(mode) }));
         }
-        let when: Vec<_> = self.guards.iter().map(|guard| format!("({})", guard.when)).collect();
-        if self.guards.iter().all(|guard| guard.when != ALWAYS) {
-            conditions.push(json!({ "name": "a-guard-is-concerned", "expression": when.join(" || ") }));
-        }
+        let concerned = self.whens().iter().map(|when| format!("({when})")).collect::<Vec<_>>().join(" || ");
+        conditions.push(json!({ "name": "a-guard-is-concerned", "expression": concerned }));
         conditions
+    }
+
+    /// When one of the guards is concerned, each case once.
+    fn whens(&self) -> Vec<&str> {
+        let mut whens: Vec<&str> = Vec::new();
+        for guard in &self.guards {
+            if !whens.contains(&guard.when.as_str()) {
+                whens.push(&guard.when);
+            }
+        }
+        whens
     }
 
     /// CEL: whether a guard has this mode anywhere, as far as the profile says without a look at the request: a policy
@@ -283,9 +296,6 @@ impl Policy {
         })
     }
 }
-
-/// A guard's `when` that every request satisfies.
-pub const ALWAYS: &str = "true";
 
 /// What a cluster writes all the time and nobody protects: no guard is asked about it.
 fn heartbeat() -> Value {

@@ -565,6 +565,32 @@ pub const TABLE: &[Kind] = &[
     kind("mcad.ibm.com", "AppWrapper", &[]).embeds(GENERIC_ITEMS),
 ];
 
+/// The resources of some kinds, group by group. A pod's ephemeral containers come by a request of their own.
+#[must_use]
+pub fn resources(kinds: impl IntoIterator<Item = &'static Kind>) -> Vec<(&'static str, Vec<String>)> {
+    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
+    for kind in kinds {
+        let plural = kind.plural();
+        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
+            Some((_, resources)) if resources.contains(&plural) => {}
+            Some((_, resources)) => resources.push(plural),
+            None => groups.push((kind.group, vec![plural])),
+        }
+    }
+    if let Some((_, core)) = groups.iter_mut().find(|(group, _)| group.is_empty()) {
+        core.push("pods/ephemeralcontainers".to_owned());
+    }
+    groups
+}
+
+/// API groups whose kinds come by CRDs. Groups of Kubernetes itself have none, and no dot.
+#[must_use]
+pub fn crd_groups() -> Vec<&'static str> {
+    let mut groups: Vec<&str> = TABLE.iter().map(|row| row.group).filter(|group| group.contains('.')).collect();
+    groups.dedup();
+    groups
+}
+
 /// The row for a kind.
 #[must_use]
 pub fn find(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {

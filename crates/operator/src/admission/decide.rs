@@ -15,7 +15,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use bedplate_guarantees::check::{Run, object_findings};
 use bedplate_guarantees::{enforce, find};
@@ -178,7 +177,7 @@ const MAX_MESSAGE: usize = 8192;
 /// The object, where there is anything to say of it at all.
 fn concerned<'r, 'b>(request: &'r Request<'b>) -> Option<&'r Node<'b>> {
     if !matches!(request.operation, Operation::Create | Operation::Update)
-        || bedplate_model::names::SYSTEM_NAMESPACES.contains(&request.namespace.as_str())
+        || names::SYSTEM_NAMESPACES.contains(&request.namespace.as_str())
     {
         return None;
     }
@@ -326,9 +325,7 @@ fn mode(finding: &Finding, profile: &Profile, namespace: &str) -> Mode {
 
 /// Whether a policy of the API server enforces a rule as well.
 fn is_policy(rule: &str) -> bool {
-    // Made once: to list the guards is to write all their CEL.
-    static POLICIES: LazyLock<Vec<&str>> = LazyLock::new(|| enforce::guarded().map(|(rule, _)| rule).collect());
-    POLICIES.contains(&rule)
+    enforce::guarded().any(|(guard, _)| guard == rule)
 }
 
 /// Why a finding is let through, where an exemption says so.
