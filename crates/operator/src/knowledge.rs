@@ -325,6 +325,7 @@ mod tests {
         };
         assert!(known.take(2, Event::Apply(budget(1))));
         assert!(!known.take(2, Event::Apply(budget(2))));
-        assert_eq!(known.knowledge().unwrap().neighbours.budgets["n"].len(), 1);
+        let labels = std::iter::once(("app".to_owned(), "a".to_owned())).collect();
+        assert!(known.knowledge().unwrap().neighbours.has_budget("n", &labels));
     }
 }

@@ -79,8 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_above_a_field_comes_along() {
-        let object =
-            json!({ "spec": { "containers": [{ "name": "a", "resources": { "requests": { "x/y": 1 } } }] } });
+        let object = json!({ "spec": { "containers": [{ "name": "a", "resources": { "requests": { "x/y": 1 } } }] } });
         let edits = [
             Edit::Set(path("spec|containers|0|resources|limits|x/y"), json!(1)),
             Edit::Set(path("spec|containers|0|resources|limits|a~b"), json!(2)),

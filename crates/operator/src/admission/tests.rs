@@ -46,7 +46,8 @@ impl Asked {
     }
 
     fn ask(&self, object: &Value, old: Option<&Value>) -> (Answer, Answer) {
-        let request = read(&review(self.namespace, object, old)).unwrap();
+        let body = review(self.namespace, object, old);
+        let request = read(&body).unwrap();
         let neighbours = Neighbours::default();
         let run = Run { profile: &self.profile, neighbours: &neighbours, today: "2026-11-24" };
         (explain(&request, run), judge(&request, run))
