@@ -1,7 +1,8 @@
 //! For programs: one object, a line a finding.
 
 use bedplate_guarantees::{Located, find};
-use bedplate_model::{Confidence, Edit, Fix, Guarantee, Safety, Severity, Span, SubjectRef};
+use bedplate_model::finding::Evidence as ModelEvidence;
+use bedplate_model::{Confidence, Edit, Guarantee, Safety, Severity, Span, SubjectRef};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +17,6 @@ pub(crate) struct Json {
 }
 
 /// The whole output; only its schema is ever used, it is written piece by piece.
-// And a finding member by member: findings are most of what a run writes.
 #[derive(JsonSchema)]
 #[schemars(title = "The output of `bedplate check --format json`")]
 #[allow(dead_code)]
@@ -42,9 +42,8 @@ struct ToolV1 {
 }
 
 /// A finding.
-#[derive(JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(dead_code)]
 struct FindingV1<'a> {
     /// The rule, or `syntax`, `suppression`.
     rule: &'a str,
@@ -83,9 +82,8 @@ struct FindingV1<'a> {
 }
 
 /// A Kubernetes object, a Dockerfile or a Corefile.
-#[derive(JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(dead_code)]
 struct SubjectV1<'a> {
     /// `apiVersion`; empty for a file that is not an object.
     api_version: &'a str,
@@ -99,9 +97,8 @@ struct SubjectV1<'a> {
 
 /// A part of a text. Lines and columns count from 1, columns in characters; the end is the
 /// place after the last character.
-#[derive(JsonSchema)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[allow(dead_code)]
 struct RegionV1 {
     /// First line.
     line: usize,
@@ -118,8 +115,7 @@ struct RegionV1 {
 }
 
 /// Another place in the same file.
-#[derive(JsonSchema)]
-#[allow(dead_code)]
+#[derive(Serialize, JsonSchema)]
 struct RelatedV1<'a> {
     /// A few words about it.
     label: &'a str,
@@ -129,8 +125,7 @@ struct RelatedV1<'a> {
 }
 
 /// What was found and what would be allowed.
-#[derive(JsonSchema)]
-#[allow(dead_code)]
+#[derive(Serialize, JsonSchema)]
 struct EvidenceV1<'a> {
     /// The value found.
     found: &'a str,
@@ -227,73 +222,17 @@ pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(OutputV1<'_>).to_value()
 }
 
-/// An object on its way.
-struct Members<'o> {
-    out: &'o mut Vec<u8>,
-    /// What stands before the next member.
-    before: u8,
-}
-
-impl<'o> Members<'o> {
-    const fn new(out: &'o mut Vec<u8>) -> Self {
-        Self { out, before: b'{' }
-    }
-
-    /// A member's name; its value has to follow.
-    fn name(&mut self, name: &str) -> &mut Vec<u8> {
-        self.out.push(std::mem::replace(&mut self.before, b','));
-        self.out.push(b'"');
-        self.out.extend(name.as_bytes());
-        self.out.extend(b"\":");
-        self.out
-    }
-
-    fn text(&mut self, name: &str, text: &str) {
-        quoted(text, self.name(name));
-    }
-
-    fn maybe(&mut self, name: &str, text: Option<&str>) {
-        match text {
-            Some(text) => self.text(name, text),
-            None => self.value(name, &()),
-        }
-    }
-
-    fn value(&mut self, name: &str, value: &impl Serialize) {
-        to_json(value, self.name(name));
-    }
-
-    fn end(self) {
-        self.out.push(b'}');
-    }
-}
-
-/// Text in quotes; most of it needs no escape (RFC 8259, section 7).
-fn quoted(text: &str, out: &mut Vec<u8>) {
-    // Without an early end, many bytes are looked at at once.
-    if text.bytes().fold(true, |plain, byte| plain & (byte >= b' ' && byte != b'"' && byte != b'\\')) {
-        out.push(b'"');
-        out.extend(text.as_bytes());
-        out.push(b'"');
-    } else {
-        to_json(text, out);
-    }
-}
-
-/// Nothing that is written here can fail to be: every key is a string.
-fn to_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
-    let _ = serde_json::to_writer(out, value);
-}
-
-fn region(text: &Text<'_>, span: Span, to: &mut Members<'_>) {
+fn region(text: &Text<'_>, span: Span) -> RegionV1 {
     let bytes = text.clamp(span);
     let (start, end) = text.positions(span);
-    to.value("line", &start.line);
-    to.value("column", &start.column);
-    to.value("endLine", &end.line);
-    to.value("endColumn", &end.column);
-    to.value("byteStart", &bytes.start);
-    to.value("byteEnd", &bytes.end);
+    RegionV1 {
+        line: start.line,
+        column: start.column,
+        end_line: end.line,
+        end_column: end.column,
+        byte_start: bytes.start,
+        byte_end: bytes.end,
+    }
 }
 
 fn edit(edit: &Edit) -> EditV1<'_> {
@@ -306,62 +245,36 @@ fn edit(edit: &Edit) -> EditV1<'_> {
     }
 }
 
-fn fix(fix: &Fix) -> FixV1<'_> {
-    FixV1 { safety: fix.safety, edits: fix.edits.iter().map(edit).collect() }
+fn subject(subject: &SubjectRef) -> Option<SubjectV1<'_>> {
+    (*subject != SubjectRef::default()).then(|| SubjectV1 {
+        api_version: &subject.api_version,
+        kind: &subject.kind,
+        namespace: subject.namespace.as_deref(),
+        name: &subject.name,
+    })
 }
 
-fn subject(subject: &SubjectRef, out: &mut Vec<u8>) {
-    if *subject == SubjectRef::default() {
-        return to_json(&(), out);
-    }
-    let mut to = Members::new(out);
-    to.text("apiVersion", &subject.api_version);
-    to.text("kind", &subject.kind);
-    to.maybe("namespace", subject.namespace.as_deref());
-    to.text("name", &subject.name);
-    to.end();
-}
-
-/// A [`FindingV1`].
-fn finding(path: &str, text: &Text<'_>, located: &Located, out: &mut Vec<u8>) {
+fn finding<'a>(path: &'a str, text: &Text<'_>, located: &'a Located) -> FindingV1<'a> {
     let finding = &located.finding;
-    let mut to = Members::new(out);
-    to.text("rule", finding.rule);
-    to.value("guarantee", &find(finding.rule).map(|rule| rule.guarantee));
-    to.value("severity", &finding.severity);
-    to.value("confidence", &finding.confidence);
-    to.text("path", path);
-    to.value("document", &located.document);
-    subject(&finding.subject, to.name("subject"));
-    to.maybe("fieldPath", field(located).map(ToString::to_string).as_deref());
-    region(text, located.span, &mut to);
-    to.text("message", &finding.message);
-    to.maybe("label", finding.label.as_deref());
-    let related = to.name("related");
-    related.push(b'[');
-    for (index, (span, label)) in located.related.iter().enumerate() {
-        if index > 0 {
-            related.push(b',');
-        }
-        let mut to = Members::new(related);
-        to.text("label", label);
-        region(text, *span, &mut to);
-        to.end();
+    let evidence = |evidence: &'a ModelEvidence| EvidenceV1 { found: &evidence.found, allowed: &evidence.allowed };
+    FindingV1 {
+        rule: finding.rule,
+        guarantee: find(finding.rule).map(|rule| rule.guarantee),
+        severity: finding.severity,
+        confidence: finding.confidence,
+        path,
+        document: located.document,
+        subject: subject(&finding.subject),
+        field_path: field(located).map(ToString::to_string),
+        region: region(text, located.span),
+        message: &finding.message,
+        label: finding.label.as_deref(),
+        related: located.related.iter().map(|(span, label)| RelatedV1 { label, region: region(text, *span) }).collect(),
+        evidence: finding.evidence.as_ref().map(evidence),
+        notes: &finding.notes,
+        help: finding.fix.as_ref().map(|fix| fix.help.as_str()),
+        fix: finding.fix.as_ref().map(|fix| FixV1 { safety: fix.safety, edits: fix.edits.iter().map(edit).collect() }),
     }
-    related.push(b']');
-    match &finding.evidence {
-        None => to.value("evidence", &()),
-        Some(evidence) => {
-            let mut to = Members::new(to.name("evidence"));
-            to.text("found", &evidence.found);
-            to.text("allowed", &evidence.allowed);
-            to.end();
-        }
-    }
-    to.value("notes", &finding.notes);
-    to.maybe("help", finding.fix.as_ref().map(|fix| fix.help.as_str()));
-    to.value("fix", &finding.fix.as_ref().map(fix));
-    to.end();
 }
 
 fn summary(summary: &Summary) -> SummaryV1 {
@@ -402,15 +315,9 @@ impl Report for Json {
             return String::new();
         }
         let text = Text::new(file.text);
-        // A finding is most of a kilobyte.
-        let mut out = Vec::with_capacity(file.checked.findings.len() << 10);
-        for located in &file.checked.findings {
-            if !out.is_empty() {
-                out.extend(self.separator().as_bytes());
-            }
-            finding(file.path, &text, located, &mut out);
-        }
-        String::from_utf8(out).unwrap_or_default()
+        let lines: Vec<_> =
+            file.checked.findings.iter().map(|located| line(&finding(file.path, &text, located))).collect();
+        lines.join(",\n")
     }
 
     fn separator(&self) -> &'static str {
