@@ -1,5 +1,5 @@
 //! The operator beside a real API server: what users read, and what they do not notice.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -139,6 +139,18 @@ fn world() -> &'static World {
 }
 
 impl World {
+    /// Waits until it is so; where it does not come so, the replicas tell what they did.
+    #[track_caller]
+    fn eventually(&self, so: impl FnMut() -> bool) {
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.c.eventually(so)));
+        if let Err(why) = waited {
+            for replica in &self.replicas {
+                eprintln!("{}\n{}", replica.get("/readyz"), replica.log());
+            }
+            std::panic::resume_unwind(why);
+        }
+    }
+
     /// A namespace whose objects the replicas are asked about.
     fn namespace(&self, prefix: &str) -> String {
         let name = self.c.namespace(prefix);
@@ -332,16 +344,58 @@ fn a_fix_is_made_where_the_profile_asks_for_it_and_nowhere_else() {
 fn an_exemption_holds_for_the_policies_too_without_anybody_applying_it() {
     let w = world();
     let ns = w.namespace("team");
+    let exempt = |kind: &str, name: &str| {
+        json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": format!("{ns}-{name}") }, "spec": {
+            "rule": "gpu-ceiling", "subject": { "kind": kind, "namespace": ns, "name": name }, "reason": "the yearly run",
+            "expires": "2999-01-01" } })
+    };
     w.c.create(&job(&ns, "yearly", 64, 1)).refused("64 accelerators");
-    w.c.create(&json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": ns }, "spec": {
-        "rule": "gpu-ceiling", "subject": { "kind": "Job", "namespace": ns, "name": "yearly" }, "reason": "the yearly run",
-        "expires": "2999-01-01" } }))
-    .accepted();
-    w.c.eventually(|| w.c.create(&job(&ns, "yearly", 64, 1)).code == 0);
+    w.c.create(&exempt("Job", "yearly")).accepted();
+    // What has it written in, since it cannot read it, is written anew.
+    w.c.create(&exempt("Deployment", "scaled-once-a-year")).accepted();
+    w.eventually(|| {
+        w.c.k("get validatingadmissionpolicy scale.deployments.apps.bedplate.dev -o yaml")
+            .text
+            .contains("scaled-once-a-year")
+    });
+    w.eventually(|| w.c.create(&job(&ns, "yearly", 64, 1)).code == 0);
     w.c.create(&job(&ns, "other", 64, 1)).refused("64 accelerators");
 }
 
 /// Certificates that live for half a minute, an authority for two: whole lives go by under load.
+/// A debugging session ended with `validationActions: [Audit]`, and nobody noticed for a month.
+#[test]
+fn a_guard_that_somebody_weakens_is_put_back_and_they_are_named() {
+    let w = world();
+    let actions = || {
+        let path = "{.spec.validationActions}";
+        w.c.k(&format!("get validatingadmissionpolicybinding deletion-warn.bedplate.dev -o jsonpath={path}")).accepted()
+    };
+    // One that no other test rests on.
+    let (kind, name) = ("validatingadmissionpolicybinding", "deletion-warn.bedplate.dev");
+    let leader = w.replicas.iter().find(|replica| replica.leads()).unwrap();
+    w.eventually(|| leader.get("/readyz").contains("[+] guards"));
+    let was = actions();
+    let change = |patch: &str| w.c.kubectl(&["patch", kind, name, "--type=merge", "-p", patch], "").accepted();
+    change("{\"spec\":{\"validationActions\":[\"Audit\"]}}");
+    w.eventually(|| actions() == was);
+    change("{\"spec\":{\"paramRef\":{\"parameterNotFoundAction\":\"Deny\"}}}");
+    let words = "ValidatingAdmissionPolicyBinding deletion-warn.bedplate.dev was changed by kubectl-patch at ";
+    w.eventually(|| w.c.k("get events -n default -o json").text.contains(words));
+    assert!(leader.get("/metrics").contains("bedplate_guard_repairs_total{reason=\"Changed\"}"));
+
+    // Taken away altogether: by whom, the API server's audit log tells.
+    w.c.k("delete validatingadmissionpolicy unlock.bedplate.dev").accepted();
+    w.eventually(|| w.c.k("get validatingadmissionpolicy unlock.bedplate.dev").code == 0);
+    // When all is in order, nothing is written.
+    let version = || {
+        w.c.k("get validatingadmissionpolicies,validatingadmissionpolicybindings -o jsonpath={.items[*].metadata.generation}").accepted()
+    };
+    let before = version();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(version(), before);
+}
+
 #[test]
 fn certificates_and_their_authority_are_rotated_and_nobody_notices() {
     let w = world();

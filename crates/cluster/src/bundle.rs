@@ -116,6 +116,31 @@ impl Cluster {
         self.publish_exemptions().await
     }
 
+    /// Puts back what differs from the defaults and the cluster's own profile, whoever owns it, and removes what is of no
+    /// use any more. One after the other: nobody may look at a binding whose policy is gone. Gives what was done, with
+    /// the object as it was.
+    ///
+    /// # Errors
+    /// A refusal, no rights. What was done until then stays.
+    pub async fn put_back(&self, mut each: impl FnMut(&Step, Option<&Value>)) -> Result<(), Error> {
+        let desired = self.desired(&Wanted::default()).await?;
+        let stale = self.stale(&desired).await?;
+        for object in desired {
+            let place = self.place(&object)?;
+            let before = self.get(place).await?;
+            let step = Step { what: title(&object), change: self.change(&object, true).await?, object };
+            if step.change != Change::Same {
+                self.apply(&step.object, Write { dry_run: false, force: true }).await?;
+            }
+            each(&step, before.as_ref());
+        }
+        for object in stale {
+            self.delete(self.place(&object)?, false).await?;
+            each(&Step { what: title(&object), change: Change::Remove, object }, None);
+        }
+        Ok(())
+    }
+
     /// Copies the Exemption objects to where the guards read them, and says that everything is in place.
     ///
     /// # Errors

@@ -223,7 +223,11 @@ fn definition(
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": format!("{plural}.{}", names::GROUP),
-            "labels": { "app.kubernetes.io/managed-by": names::FIELD_MANAGER },
+            "labels": {
+                "app.kubernetes.io/managed-by": names::FIELD_MANAGER,
+                // An operator of an older version leaves what a newer one made alone.
+                "app.kubernetes.io/version": env!("CARGO_PKG_VERSION"),
+            },
         },
         "spec": {
             "group": names::GROUP,

@@ -1,6 +1,7 @@
 //! Every object that it takes to run the operator, from a few tables.
 
 use bedplate_cluster::yaml;
+use bedplate_guarantees::enforce;
 use bedplate_model::names;
 use bedplate_model::workload::kinds::{self, TABLE};
 use serde_json::{Value, json};
@@ -130,105 +131,194 @@ fn labels() -> Value {
 /// A right, and what it is for.
 struct Right {
     group: &'static str,
-    resources: &'static [&'static str],
-    names: &'static [&'static str],
+    resources: Vec<String>,
+    names: Vec<String>,
     verbs: &'static [&'static str],
     why: &'static str,
 }
 
-const fn right(
+fn right(
     group: &'static str,
-    resources: &'static [&'static str],
-    names: &'static [&'static str],
+    resources: &[&str],
+    names: &[&str],
     verbs: &'static [&'static str],
     why: &'static str,
 ) -> Right {
-    Right { group, resources, names, verbs, why }
+    let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    Right { group, resources: own(resources), names: own(names), verbs, why }
 }
 
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const POLICIES: &[&str] = &["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+
 /// Rights in the whole cluster.
-const CLUSTER_RIGHTS: &[Right] = &[
-    right(
-        names::GROUP,
-        &["stabilityprofiles", "exemptions"],
-        &[],
-        &["get", "list", "watch"],
-        "decisions follow the profile and its exemptions at once",
-    ),
-    right(
-        names::GROUP,
-        &["stabilityprofiles/status"],
-        &[names::PROFILE],
-        &["patch"],
-        "the policies of the API server read the exemptions there",
-    ),
-    right(
-        "policy",
-        &["poddisruptionbudgets"],
-        &[],
-        &["list", "watch"],
-        "a warning that no budget protects a server has to be true",
-    ),
-    right(
-        "resource.k8s.io",
-        &["resourceclaimtemplates"],
-        &[],
-        &["list", "watch"],
-        "devices that pods claim count against the ceiling",
-    ),
-    right(
-        "admissionregistration.k8s.io",
-        &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
-        &[CONFIGURATION],
-        &["get", "patch"],
-        "our own webhooks only: the authority of our certificates, when it is rotated",
-    ),
-];
+fn cluster_rights() -> Vec<Right> {
+    let (definitions, guards) = (definitions(), guards());
+    let (definitions, guards): (Vec<_>, Vec<_>) =
+        (definitions.iter().map(String::as_str).collect(), guards.iter().map(String::as_str).collect());
+    let mut rights = vec![
+        right(
+            names::GROUP,
+            &["stabilityprofiles", "exemptions"],
+            &[],
+            &["get", "list", "watch"],
+            "decisions follow the profile and its exemptions at once",
+        ),
+        right(
+            names::GROUP,
+            &["stabilityprofiles/status"],
+            &[names::PROFILE],
+            &["patch"],
+            "the policies of the API server read the exemptions there",
+        ),
+        right(
+            "policy",
+            &["poddisruptionbudgets"],
+            &[],
+            &["list", "watch"],
+            "a warning that no budget protects a server has to be true",
+        ),
+        right(
+            "resource.k8s.io",
+            &["resourceclaimtemplates"],
+            &[],
+            &["list", "watch"],
+            "devices that pods claim count against the ceiling",
+        ),
+        right(
+            ADMISSION,
+            &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+            &[CONFIGURATION],
+            &["get", "patch"],
+            "our own webhooks only: the authority of our certificates, when it is rotated",
+        ),
+        right(ADMISSION, POLICIES, &[], &["list", "watch"], "guards that somebody changed or took away are found"),
+        right(
+            ADMISSION,
+            POLICIES,
+            &guards,
+            &["get", "create", "patch", "delete"],
+            "our own guards only: they are put back, and follow what the cluster serves",
+        ),
+        right(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &[],
+            &["list", "watch"],
+            "a kind that comes gets its guard at once",
+        ),
+        right(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &definitions,
+            &["get", "create", "patch"],
+            "our own definitions only: they are put back",
+        ),
+        right(
+            "coordination.k8s.io",
+            &["leases"],
+            &[],
+            &["get", "list"],
+            "the API server lets nobody write a guard who may not read what it is held against: the clock",
+        ),
+    ];
+    let scaled = scaled();
+    for (group, resources) in kinds::resources(scaled) {
+        let why = "likewise: the workloads that can be scaled";
+        rights.push(Right { group, resources, names: Vec::new(), verbs: &["get", "list"], why });
+    }
+    rights
+}
 
-/// Rights in `kube-system`.
-const SYSTEM_RIGHTS: &[Right] = &[right(
-    "apps",
-    &["daemonsets"],
-    &[],
-    &["list", "watch"],
-    "whether NodeLocal DNSCache runs, which changes what is said of names",
-)];
+/// Every policy with its bindings, whatever a cluster serves.
+fn policies() -> Vec<enforce::Policy> {
+    enforce::policies(enforce::Installation { profile: &Value::Null, served: &|_, _| Some("v1".to_owned()) })
+}
 
-/// Rights in Bedplate's own namespace. A creation has no name that could be asked for.
-const OWN_RIGHTS: &[Right] = &[
-    right("", &["secrets"], &[], &["create"], "the certificates, at the first start"),
-    right("", &["secrets"], &[SECRET], &["get", "update"], "the certificates: read by every replica, rotated"),
-    right("coordination.k8s.io", &["leases"], &[], &["create"], "the election, at the first start"),
-    right("coordination.k8s.io", &["leases"], &[LEASE], &["get", "update"], "the election: one replica reconciles"),
-];
+/// The names of every guard.
+fn guards() -> Vec<String> {
+    policies().iter().flat_map(|policy| policy.modes.iter().map(|mode| policy.name(*mode))).collect()
+}
 
-fn role(kind: &str, namespace: Option<&str>, rights: &[Right]) -> String {
-    let rules: Vec<_> = rights
-        .iter()
-        .map(|right| {
-            let mut rule = json!({ "apiGroups": [right.group], "resources": right.resources });
-            if !right.names.is_empty() {
-                rule["resourceNames"] = json!(right.names);
-            }
-            rule["verbs"] = json!(right.verbs);
-            rule
-        })
-        .collect();
-    let text = yaml::text(&json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata(NAME, namespace), "rules": rules,
-    }));
-    // Each right begins on a line of its own: the reason stands above it.
-    let mut reasons = rights.iter().map(|right| right.why);
-    text.lines().fold(String::new(), |mut out, line| {
-        if line.starts_with("  - apiGroups:")
-            && let Some(why) = reasons.next()
-        {
-            out.push_str(&format!("  # {why}\n"));
+/// The kinds that can be scaled, and have a guard for it.
+fn scaled() -> Vec<&'static kinds::Kind> {
+    let kind = |policy: enforce::Policy| match policy.params {
+        enforce::Params::Workload(kind, _) => Some(kind),
+        _ => None,
+    };
+    policies().into_iter().filter_map(kind).collect()
+}
+
+/// The names of our own definitions.
+fn definitions() -> Vec<String> {
+    let name = |definition: &Value| definition.pointer("/metadata/name")?.as_str().map(str::to_owned);
+    bedplate_guarantees::definitions().iter().filter_map(name).collect()
+}
+
+/// Rights in some namespaces.
+fn namespaced_rights() -> Vec<(&'static str, Vec<Right>)> {
+    vec![
+        (
+            "kube-system",
+            vec![right(
+                "apps",
+                &["daemonsets"],
+                &[],
+                &["list", "watch"],
+                "whether NodeLocal DNSCache runs, which changes what is said of names",
+            )],
+        ),
+        // Where events of objects without a namespace stand.
+        (
+            "default",
+            vec![right(
+                "events.k8s.io",
+                &["events"],
+                &[],
+                &["create", "patch"],
+                "that a guard was changed, by whom, and put back",
+            )],
+        ),
+        // A creation of a Secret or a Lease has no name that could be asked for.
+        (
+            names::NAMESPACE,
+            vec![
+                right("", &["secrets"], &[], &["create"], "the certificates, at the first start"),
+                right(
+                    "",
+                    &["secrets"],
+                    &[SECRET],
+                    &["get", "update"],
+                    "the certificates: read by every replica, rotated",
+                ),
+                right("coordination.k8s.io", &["leases"], &[], &["create"], "the election, at the first start"),
+                right(
+                    "coordination.k8s.io",
+                    &["leases"],
+                    &[LEASE],
+                    &["get", "update"],
+                    "the election: one replica reconciles",
+                ),
+            ],
+        ),
+    ]
+}
+
+/// A role, and why it has each of its rights.
+fn role(kind: &str, namespace: Option<&str>, rights: Vec<Right>) -> Object {
+    let rule = |right: &Right| {
+        let mut rule = json!({ "apiGroups": [right.group], "resources": right.resources });
+        if !right.names.is_empty() {
+            rule["resourceNames"] = json!(right.names);
         }
-        out.push_str(line);
-        out.push('\n');
-        out
-    })
+        rule["verbs"] = json!(right.verbs);
+        rule
+    };
+    let rules: Vec<_> = rights.iter().map(rule).collect();
+    let object = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata(NAME, namespace), "rules": rules,
+    });
+    Object { object, reasons: rights.into_iter().map(|right| right.why).collect() }
 }
 
 fn binding(kind: &str, role: &str, namespace: Option<&str>) -> Value {
@@ -247,9 +337,43 @@ fn metadata(name: &str, namespace: Option<&str>) -> Value {
     metadata
 }
 
-/// Everything, as YAML: for `kubectl apply`, without the definitions and the policies.
+/// An object, and why it has each of its rules where it is a role.
+struct Object {
+    object: Value,
+    reasons: Vec<&'static str>,
+}
+
+impl Object {
+    /// Each rule begins on a line of its own: the reason stands above it.
+    fn text(&self) -> String {
+        let mut reasons = self.reasons.iter();
+        yaml::text(&self.object).lines().fold(String::new(), |mut out, line| {
+            if line.starts_with("  - apiGroups:")
+                && let Some(why) = reasons.next()
+            {
+                out.push_str(&format!("  # {why}\n"));
+            }
+            out.push_str(line);
+            out.push('\n');
+            out
+        })
+    }
+}
+
+/// Everything that it takes to run the operator, in the order in which it is to be made: without the definitions and
+/// the policies.
+#[must_use]
+pub fn objects(image: &str) -> Vec<Value> {
+    all(image).into_iter().map(|object| object.object).collect()
+}
+
+/// [`objects`] as YAML, with the reason of each right.
 #[must_use]
 pub fn text(image: &str) -> String {
+    all(image).iter().map(Object::text).collect::<Vec<_>>().join("---\n")
+}
+
+fn all(image: &str) -> Vec<Object> {
     let own = Some(names::NAMESPACE);
     let selector = json!({ "app.kubernetes.io/name": NAME });
     let mut namespace =
@@ -258,30 +382,33 @@ pub fn text(image: &str) -> String {
         namespace["metadata"]["labels"][format!("pod-security.kubernetes.io/{mode}")] = "restricted".into();
     }
     namespace["metadata"]["annotations"] = json!({ names::DELETE_PROTECTION: "true" });
-    let mut parts = vec![
-        yaml::text(&namespace),
-        yaml::text(
-            &json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, own), "automountServiceAccountToken": false }),
+    let plain = |object: Value| Object { object, reasons: Vec::new() };
+    let mut all = vec![
+        plain(namespace),
+        plain(
+            json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, own), "automountServiceAccountToken": false }),
         ),
-        role("ClusterRole", None, CLUSTER_RIGHTS),
-        yaml::text(&binding("ClusterRoleBinding", "ClusterRole", None)),
-        role("Role", Some("kube-system"), SYSTEM_RIGHTS),
-        yaml::text(&binding("RoleBinding", "Role", Some("kube-system"))),
-        role("Role", own, OWN_RIGHTS),
-        yaml::text(&binding("RoleBinding", "Role", own)),
-        yaml::text(&json!({
+        role("ClusterRole", None, cluster_rights()),
+        plain(binding("ClusterRoleBinding", "ClusterRole", None)),
+    ];
+    for (namespace, rights) in namespaced_rights() {
+        all.push(role("Role", Some(namespace), rights));
+        all.push(plain(binding("RoleBinding", "Role", Some(namespace))));
+    }
+    all.extend([
+        plain(json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata(NAME, own),
             "spec": { "selector": selector, "ports": [{ "name": "webhook", "port": 443, "targetPort": "webhook" }] },
         })),
-        yaml::text(&json!({
+        plain(json!({
             "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata(NAME, own),
             "spec": { "maxUnavailable": 1, "selector": { "matchLabels": selector }, "unhealthyPodEvictionPolicy": "AlwaysAllow" },
         })),
-        yaml::text(&deployment(image, &selector)),
-    ];
+        plain(deployment(image, &selector)),
+    ]);
     // Last: an API server that finds nobody there yet goes on without.
-    parts.extend(webhooks(&Address::Service).iter().map(yaml::text));
-    parts.join("---\n")
+    all.extend(webhooks(&Address::Service).into_iter().map(plain));
+    all
 }
 
 fn deployment(image: &str, selector: &Value) -> Value {
@@ -375,11 +502,15 @@ mod tests {
     #[test]
     fn every_right_has_its_reason_above_it() {
         let text = text(&image());
-        let rights = text.matches("\n  - apiGroups:\n").count();
-        assert_eq!(rights, CLUSTER_RIGHTS.len() + SYSTEM_RIGHTS.len() + OWN_RIGHTS.len());
-        assert_eq!(text.matches("\n  # ").count(), rights);
-        for right in CLUSTER_RIGHTS.iter().chain(SYSTEM_RIGHTS).chain(OWN_RIGHTS) {
-            assert!(!right.resources.contains(&"*") && !right.verbs.contains(&"*") && !right.why.is_empty());
+        let rights: Vec<Right> = cluster_rights()
+            .into_iter()
+            .chain(namespaced_rights().into_iter().flat_map(|(_, rights)| rights))
+            .collect();
+        assert_eq!(text.matches("\n  - apiGroups:\n").count(), rights.len());
+        assert_eq!(text.matches("\n  # ").count(), rights.len());
+        for right in rights {
+            assert!(!right.resources.iter().any(|resource| resource == "*") && !right.verbs.contains(&"*"));
+            assert!(!right.why.is_empty());
         }
     }
 }

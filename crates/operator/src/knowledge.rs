@@ -11,7 +11,7 @@ use bedplate_guarantees::Neighbours;
 use bedplate_model::{Node, Object, names};
 use futures::StreamExt;
 use futures::stream::{SelectAll, select_all};
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, DynamicObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Map, Value};
@@ -37,19 +37,12 @@ const DISCOVERY: Duration = Duration::from_secs(30);
 
 type Stream = SelectAll<futures::stream::BoxStream<'static, (usize, Result<Event<DynamicObject>, watcher::Error>)>>;
 
-/// Keeps a webhook in step until `stop` says true. The leader also tells the policies of the API server which
-/// exemptions there are.
-pub async fn keep(
-    mut cluster: Cluster,
-    webhook: Arc<Webhook>,
-    health: Arc<Health>,
-    leads: watch::Receiver<bool>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Keeps a webhook in step until `stop` says true.
+pub async fn keep(mut cluster: Cluster, webhook: Arc<Webhook>, health: Arc<Health>, mut stop: watch::Receiver<bool>) {
     let mut known = Known::default();
     loop {
         let again = tokio::select! {
-            () = follow(&mut cluster, &webhook, &health, leads.clone(), &mut known) => true,
+            () = follow(&mut cluster, &webhook, &health, &mut known) => true,
             () = crate::told(&mut stop) => false,
         };
         if !again {
@@ -70,13 +63,7 @@ struct Known {
 }
 
 /// Watches until the server serves more kinds than it did.
-async fn follow(
-    cluster: &mut Cluster,
-    webhook: &Webhook,
-    health: &Health,
-    mut leads: watch::Receiver<bool>,
-    known: &mut Known,
-) {
+async fn follow(cluster: &mut Cluster, webhook: &Webhook, health: &Health, known: &mut Known) {
     if let Err(error) = cluster.discover().await {
         health.set(Part::ApiServer, Err(error.to_string()));
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -96,7 +83,6 @@ async fn follow(
         Some(stream.map(move |event| (at, event)).boxed())
     }));
     let mut dirty = true;
-    let mut publish = true;
     let mut look = tokio::time::interval(DISCOVERY);
     look.tick().await;
     loop {
@@ -106,9 +92,7 @@ async fn follow(
                 match event {
                     Ok(event) => {
                         health.set(Part::ApiServer, Ok(()));
-                        let changed = known.take(at, event);
-                        dirty |= changed;
-                        publish |= changed && WATCHED[at].0 == names::GROUP;
+                        dirty |= known.take(at, event);
                     }
                     Err(error) => {
                         let (_, kind, _) = WATCHED[at];
@@ -134,19 +118,6 @@ async fn follow(
                     Err(error) => tracing::error!(%error, "the profile cannot be read: what held before holds on"),
                 }
             }
-            () = tokio::time::sleep(BURST * 4), if publish && !dirty && *leads.borrow() => {
-                publish = false;
-                if let Err(error) = cluster.publish_exemptions().await {
-                    tracing::warn!(%error, "the exemptions could not be told to the policies");
-                }
-            }
-            changed = leads.changed() => {
-                // A new leader begins by making sure.
-                publish = true;
-                if changed.is_err() {
-                    return;
-                }
-            }
             _ = look.tick(), if now.len() < WATCHED.len() => {
                 let mut other = cluster.clone();
                 if other.discover().await.is_ok() && served(&other) != now {
@@ -162,18 +133,12 @@ fn stream(
     resource: &Resource,
     namespace: Option<&str>,
 ) -> impl futures::Stream<Item = Result<Event<DynamicObject>, watcher::Error>> + Send + 'static {
-    let kind = ApiResource {
-        group: resource.group.clone(),
-        version: resource.version.clone(),
-        api_version: resource.api_version(),
-        kind: resource.kind.clone(),
-        plural: resource.plural.clone(),
-    };
+    let kind = crate::api_resource(resource);
     let api: Api<DynamicObject> = match namespace {
         Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &kind),
         None => Api::all_with(cluster.client(), &kind),
     };
-    watcher(api, watcher::Config::default()).default_backoff()
+    watcher(api, crate::watching(cluster)).default_backoff()
 }
 
 impl Known {

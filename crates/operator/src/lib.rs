@@ -5,6 +5,7 @@
 //!   certificate: next (pure) ─▶ issue, store (Secret), resolver          rotates without a lost request
 //!   leader: step (pure) ─▶ lease (coordination.k8s.io)
 //!   server: TLS, limits, routes        health, metrics: plain HTTP beside it
+//!   knowledge: what is watched ─▶ the webhook        upkeep: the guards stay as they were made (the leader)
 //!   deploy: every object that it takes to run this, from one table
 //! ```
 //!
@@ -20,8 +21,26 @@ pub mod log;
 pub mod metrics;
 pub mod run;
 pub mod server;
+pub mod upkeep;
 
 /// Waits until `stop` says true, or nobody can say it any more.
 async fn told(stop: &mut tokio::sync::watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// What the client calls a resource.
+fn api_resource(resource: &bedplate_cluster::Resource) -> kube::api::ApiResource {
+    kube::api::ApiResource {
+        group: resource.group.clone(),
+        version: resource.version.clone(),
+        api_version: resource.api_version(),
+        kind: resource.kind.clone(),
+        plural: resource.plural.clone(),
+    }
+}
+
+/// How to watch. A list that is a stream costs the API server no copy of all of it (KEP-3157, on by default since 1.34).
+fn watching(cluster: &bedplate_cluster::Cluster) -> kube::runtime::watcher::Config {
+    let config = kube::runtime::watcher::Config::default();
+    if cluster.minor >= 34 { config.streaming_lists() } else { config }
 }

@@ -26,6 +26,13 @@ pub struct RuleLabel {
     pub rule: &'static str,
 }
 
+/// Why a guard was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Repair {
+    /// `Changed`, `Stripped`, `Missing`: somebody did that to it; `InStep`: it follows the cluster.
+    pub reason: &'static str,
+}
+
 /// The media type of what [`Metrics::text`] writes.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -49,6 +56,8 @@ pub struct Metrics {
     pub certificate_end: Gauge<f64, AtomicU64>,
     /// Whether this replica is the leader.
     pub leader: Gauge,
+    /// Guards that were written to the API server, by reason.
+    pub repairs: Family<Repair, Counter>,
 }
 
 impl Default for Metrics {
@@ -66,6 +75,7 @@ impl Default for Metrics {
             connections_refused: Counter::default(),
             certificate_end: Gauge::default(),
             leader: Gauge::default(),
+            repairs: Family::default(),
         };
         let all = &mut metrics.registry;
         all.register("admission_requests", "Requests to the webhook, by stage and outcome", metrics.requests.clone());
@@ -90,6 +100,7 @@ impl Default for Metrics {
             metrics.certificate_end.clone(),
         );
         all.register("leader", "Whether this replica is the leader", metrics.leader.clone());
+        all.register("guard_repairs", "Guards that were written, by reason", metrics.repairs.clone());
         metrics
     }
 }

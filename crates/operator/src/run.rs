@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::server::health::{self, Health, Part};
 use crate::server::routes::{Knowledge, Webhook};
 use crate::server::{Limits, Server, serve};
-use crate::{deploy, knowledge};
+use crate::{deploy, knowledge, upkeep};
 
 /// How to run.
 #[derive(Debug)]
@@ -140,8 +140,16 @@ pub async fn run(options: Options, source: Source) -> Result<(), Error> {
         Source::Cluster(cluster) => {
             let (lead, leads) = watch::channel(false);
             let (client, metrics, stopping) = (cluster.client(), Arc::clone(&metrics), stopping.clone());
-            work.spawn(knowledge::keep(*cluster, Arc::clone(&webhook), Arc::clone(&health), leads, stopping.clone()));
             let (namespace, identity) = (options.namespace.clone(), options.identity.clone());
+            work.spawn(upkeep::keep(
+                (*cluster).clone(),
+                identity.clone(),
+                Arc::clone(&health),
+                Arc::clone(&metrics),
+                leads,
+                stopping.clone(),
+            ));
+            work.spawn(knowledge::keep(*cluster, Arc::clone(&webhook), Arc::clone(&health), stopping.clone()));
             work.spawn(async move {
                 let lease = (namespace.as_str(), deploy::LEASE);
                 leader::lease::run(client, lease, identity, Terms::DEFAULT, lead, metrics, stopping).await;

@@ -24,10 +24,12 @@ pub enum Part {
     Configuration,
     /// The API server answers.
     ApiServer,
+    /// The guards in the API server are as they should be: looked after by who leads.
+    Guards,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Certificate, Self::Knowledge, Self::Configuration, Self::ApiServer];
+    const ALL: [Self; 5] = [Self::Certificate, Self::Knowledge, Self::Configuration, Self::ApiServer, Self::Guards];
 
     const fn name(self) -> &'static str {
         match self {
@@ -35,6 +37,7 @@ impl Part {
             Self::Knowledge => "profile",
             Self::Configuration => "webhook-configuration",
             Self::ApiServer => "api-server",
+            Self::Guards => "guards",
         }
     }
 
@@ -77,6 +80,11 @@ impl Health {
                 Err(why) => tracing::warn!(part = part.name(), why, "is down"),
             }
         }
+    }
+
+    /// A part is another replica's from now on.
+    pub fn forget(&self, part: Part) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).parts.remove(&part);
     }
 
     /// From now on requests should go elsewhere.

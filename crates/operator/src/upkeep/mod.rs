@@ -1,0 +1,276 @@
+//! Keeps the guards as `bedplate apply` made them, and in step with the cluster: the leader's work.
+//!
+//! ```text
+//!   metadata of policies, bindings, definitions, ─▶ something moved ─▶ plan ─▶ what differs is put back, and told
+//!   profile, exemptions: watched
+//! ```
+//!
+//! A profile that is gone is not made anew: its guards refuse what they refused, and whoever took it away meant to
+//! uninstall. What a newer version made is left alone.
+
+mod drift;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bedplate_cluster::bundle::{Change, Step};
+use bedplate_cluster::unlock::now;
+use bedplate_cluster::{Cluster, Place};
+use bedplate_model::names;
+use bedplate_model::workload::kinds::crd_groups;
+use futures::stream::{BoxStream, SelectAll, select_all};
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::events::{Event as Note, EventType, Recorder, Reporter};
+use kube::runtime::watcher::{Event, watcher};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::metrics::{Metrics, Repair};
+use crate::server::health::{Health, Part};
+use drift::{Writer, last_writer, newer};
+
+/// Group and kind of what is watched, and whether only objects of ours are.
+const WATCHED: &[(&str, &str, bool)] = &[
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", true),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", true),
+    // A kind that can be scaled has a policy of its own as soon as it is served.
+    ("apiextensions.k8s.io", "CustomResourceDefinition", false),
+    (names::GROUP, "StabilityProfile", false),
+    (names::GROUP, "Exemption", false),
+];
+
+/// Changes come in bursts, and are taken together.
+const BURST: Duration = Duration::from_millis(200);
+/// How often is looked without a reason: what is not watched (what the server can do) changes too.
+const LOOK: Duration = Duration::from_secs(600);
+/// Between two tries of what fails, at first and at most.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(300)];
+
+const DAY: u64 = 86_400;
+
+/// Whether a definition is of a kind that has pods, or ours. There may be a thousand others.
+fn concerns_us(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(_, group)| group == names::GROUP || crd_groups().contains(&group))
+}
+
+/// Why a round put nothing in order.
+#[derive(Debug, thiserror::Error)]
+enum Idle {
+    #[error("there is no StabilityProfile `default`: `bedplate apply` makes one, until then nothing is put in order")]
+    NoProfile,
+    #[error(
+        "the guards are of bedplate {0}, this is {ours}: they are left to the newer one; bring this Deployment to its image",
+        ours = env!("CARGO_PKG_VERSION")
+    )]
+    Newer(String),
+    #[error(transparent)]
+    Cluster(#[from] bedplate_cluster::Error),
+}
+
+/// Keeps the guards in order, whenever this replica leads, until `stop` says true.
+pub async fn keep(
+    cluster: Cluster,
+    identity: String,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    mut leads: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let reporter = Reporter { controller: names::GROUP.to_owned(), instance: Some(identity) };
+    let recorder = Recorder::new(cluster.client(), reporter);
+    let mut keeper = Keeper { cluster, recorder, health, metrics, in_place: BTreeMap::new() };
+    loop {
+        tokio::select! {
+            leading = leads.wait_for(|leads| *leads) => if leading.is_err() { return },
+            () = crate::told(&mut stop) => return,
+        }
+        let ended = tokio::select! {
+            () = keeper.work() => false,
+            followed = leads.wait_for(|leads| !*leads) => followed.is_err(),
+            () = crate::told(&mut stop) => true,
+        };
+        // The others' guards are the same; who leads looks after them.
+        keeper.health.forget(Part::Guards);
+        if ended {
+            return;
+        }
+    }
+}
+
+struct Keeper {
+    cluster: Cluster,
+    recorder: Recorder,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    /// What was seen to be in place, by name: what differs from that later, somebody changed.
+    in_place: BTreeMap<String, Value>,
+}
+
+type Moves = SelectAll<BoxStream<'static, ()>>;
+
+impl Keeper {
+    /// Works until the server serves other kinds than it did.
+    async fn work(&mut self) {
+        if let Err(error) = self.cluster.discover().await {
+            self.health.set(Part::Guards, Err(error.to_string()));
+            tokio::time::sleep(PATIENCE[0]).await;
+            return;
+        }
+        let watched = self.watched();
+        let mut moves = self.moves(&watched);
+        let mut patience = PATIENCE[0];
+        loop {
+            let wait = match self.round().await {
+                Ok(()) => {
+                    self.health.set(Part::Guards, Ok(()));
+                    patience = PATIENCE[0];
+                    // What lapses, lapses with the day.
+                    LOOK.min(Duration::from_secs(DAY - now() % DAY))
+                }
+                Err(error) => {
+                    self.health.set(Part::Guards, Err(error.to_string()));
+                    let wait = patience;
+                    patience = (patience * 2).min(PATIENCE[1]);
+                    wait
+                }
+            };
+            if self.watched() != watched {
+                return;
+            }
+            tokio::select! {
+                Some(()) = moves.next() => tokio::time::sleep(BURST).await,
+                () = tokio::time::sleep(wait) => {}
+            }
+            // All that has moved by now is seen by the next round.
+            while moves.next().now_or_never().flatten().is_some() {}
+        }
+    }
+
+    /// Places in [`WATCHED`] that the server serves.
+    fn watched(&self) -> Vec<usize> {
+        (0..WATCHED.len()).filter(|at| self.cluster.kind(WATCHED[*at].0, WATCHED[*at].1).is_some()).collect()
+    }
+
+    fn moves(&self, watched: &[usize]) -> Moves {
+        select_all(watched.iter().filter_map(|at| {
+            let (group, kind, ours) = WATCHED[*at];
+            let resource = crate::api_resource(self.cluster.kind(group, kind)?);
+            let api: Api<PartialObjectMeta> = Api::all_with(self.cluster.client(), &resource);
+            let mut config = crate::watching(&self.cluster);
+            if ours {
+                config = config.labels(&format!("app.kubernetes.io/managed-by={}", names::FIELD_MANAGER));
+            }
+            let definitions = kind == "CustomResourceDefinition";
+            let moves = watcher(api, config).default_backoff().filter_map(move |event| async move {
+                match event {
+                    Ok(Event::Apply(object) | Event::Delete(object)) if definitions => {
+                        concerns_us(object.metadata.name.as_deref().unwrap_or_default()).then_some(())
+                    }
+                    Ok(Event::Init | Event::InitApply(_)) => None,
+                    Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => Some(()),
+                    // The round finds out what is the matter.
+                    Err(error) => {
+                        tracing::warn!(%error, "watch");
+                        Some(())
+                    }
+                }
+            });
+            Some(moves.boxed())
+        }))
+    }
+
+    /// Looks at everything, and puts in order what is not.
+    async fn round(&mut self) -> Result<(), Idle> {
+        self.cluster.discover().await?;
+        self.present().await?;
+        let mut done = Vec::new();
+        let in_place = &mut self.in_place;
+        let outcome = self
+            .cluster
+            .put_back(|step, before| {
+                if step.change != Change::Same {
+                    let seen = in_place.get(&step.what) == Some(&step.object);
+                    done.push((told(step, before.and_then(last_writer).as_ref(), seen), step.object.clone()));
+                }
+                in_place.insert(step.what.clone(), step.object.clone());
+            })
+            .await;
+        // What was done before an error is told too.
+        for (repair, guard) in done {
+            self.tell(repair, &guard).await;
+        }
+        outcome?;
+        self.cluster.publish_exemptions().await?;
+        Ok(())
+    }
+
+    /// Whether there is something to keep, and we are the ones.
+    async fn present(&self) -> Result<(), Idle> {
+        let Some(resource) = self.cluster.kind(names::GROUP, "StabilityProfile") else { return Err(Idle::NoProfile) };
+        let profile = self.cluster.get(Place { resource, namespace: None, name: names::PROFILE }).await?;
+        if profile.is_none_or(|profile| profile.pointer("/metadata/deletionTimestamp").is_some()) {
+            return Err(Idle::NoProfile);
+        }
+        for definition in bedplate_guarantees::definitions() {
+            let live = self.cluster.get(self.cluster.place(&definition)?).await?;
+            match live.and_then(|live| newer(&live, env!("CARGO_PKG_VERSION"))) {
+                Some(version) => return Err(Idle::Newer(version)),
+                None => continue,
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, (reason, note): (&'static str, String), guard: &Value) {
+        let drifted = reason != IN_STEP;
+        if drifted {
+            tracing::warn!(reason, note, "guard");
+        } else {
+            tracing::info!(reason, note, "guard");
+        }
+        self.metrics.repairs.get_or_create(&Repair { reason }).inc();
+        let note = Note {
+            type_: if drifted { EventType::Warning } else { EventType::Normal },
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "PutInOrder".to_owned(),
+            secondary: None,
+        };
+        let word = |path: &str| guard.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let guard = ObjectReference {
+            api_version: word("/apiVersion"),
+            kind: word("/kind"),
+            name: word("/metadata/name"),
+            ..ObjectReference::default()
+        };
+        if let Err(error) = self.recorder.publish(&note, &guard).await {
+            tracing::warn!(%error, "the event could not be written");
+        }
+    }
+}
+
+/// Nobody did anything wrong.
+const IN_STEP: &str = "InStep";
+
+/// Why a guard was written, in a word and in a sentence. `seen`: it was in place before, as it is wanted now.
+fn told(step: &Step, writer: Option<&Writer>, seen: bool) -> (&'static str, String) {
+    let what = &step.what;
+    match (&step.change, writer) {
+        (Change::Update(..), Some(Writer { manager, time })) => {
+            ("Changed", format!("{what} was changed by {manager} at {time}, and is put back"))
+        }
+        // Who only takes away owns nothing of what is left.
+        (Change::Update(..), None) if seen => (
+            "Stripped",
+            format!("a part of {what} was taken away, and is put back; by whom, the API server's audit log tells"),
+        ),
+        (Change::Update(..), None) => (IN_STEP, format!("{what} follows the cluster and its profile")),
+        (Change::Remove, _) => (IN_STEP, format!("{what} is of no use any more, and is removed")),
+        _ if seen => ("Missing", format!("{what} was taken away, and is made again")),
+        _ => (IN_STEP, format!("{what} was not there, and is made")),
+    }
+}
