@@ -51,6 +51,8 @@ pub struct Image {
     pub command: Vec<String>,
     /// The environment of what it runs, as `NAME=VALUE`.
     pub environment: Vec<String>,
+    /// What a pod's `args` are arguments of.
+    pub entrypoint: Vec<String>,
     /// The user that it runs as, where it is not root.
     pub user: Option<String>,
 }
@@ -73,7 +75,7 @@ impl Image {
             links: links.map(|name| (format!("bin/{name}"), "busybox".to_owned())).collect(),
             command: vec!["/bin/sleep".to_owned(), "2000000000".to_owned()],
             environment: vec!["PATH=/bin".to_owned()],
-            user: None,
+            ..Self::default()
         })
     }
 
@@ -158,7 +160,7 @@ impl Image {
         let config = json!({
             "architecture": architecture,
             "os": "linux",
-            "config": { "Cmd": self.command, "Env": self.environment, "User": self.user.as_deref().unwrap_or_default() },
+            "config": { "Entrypoint": self.entrypoint, "Cmd": self.command, "Env": self.environment, "User": self.user.as_deref().unwrap_or_default() },
             // Not compressed: what is digested is what is unpacked.
             "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
         });

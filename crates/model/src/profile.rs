@@ -286,7 +286,6 @@ pub const REGISTRIES: &[&str] = &[
     "nvcr.io",
     "gcr.io/distroless",
     "gcr.io/ml-pipeline",
-    "ghcr.io/bedplate",
     "ghcr.io/kubeflow",
     "ghcr.io/kserve",
     "ghcr.io/huggingface",

@@ -463,11 +463,9 @@ pub fn service_names() -> Vec<String> {
     vec![format!("{name}.cluster.local"), name]
 }
 
-/// The image of this version.
-#[must_use]
-pub fn image() -> String {
-    format!("ghcr.io/bedplate/bedplate:v{}", env!("CARGO_PKG_VERSION"))
-}
+/// Stands for an image of one's own in the manifests that are published: none is published yet, and a name that
+/// nobody owns is one that somebody may take.
+pub const PLACEHOLDER: &str = concat!("registry.invalid/bedplate:v", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod tests {
@@ -501,7 +499,7 @@ mod tests {
 
     #[test]
     fn every_right_has_its_reason_above_it() {
-        let text = text(&image());
+        let text = text(PLACEHOLDER);
         let rights: Vec<Right> = cluster_rights()
             .into_iter()
             .chain(namespaced_rights().into_iter().flat_map(|(_, rights)| rights))

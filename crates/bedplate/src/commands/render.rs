@@ -22,14 +22,20 @@ pub(crate) struct Args {
     /// What runs the operator: Deployment, rights, webhooks
     #[arg(long, conflicts_with_all = ["crds", "static_policies"])]
     operator: bool,
-    /// The image of the operator
-    #[arg(long, value_name = "IMAGE", requires = "operator")]
-    image: Option<String>,
+    /// The image of the operator: one that was built with deploy/Dockerfile
+    #[arg(long, value_name = "IMAGE", requires = "operator", default_value = deploy::PLACEHOLDER)]
+    image: String,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     if args.operator {
-        print(&deploy::text(args.image.as_deref().unwrap_or(&deploy::image())))?;
+        if args.image == deploy::PLACEHOLDER {
+            anstream::eprintln!(
+                "note: {} is a placeholder: build an image with deploy/Dockerfile, and name it with --image",
+                args.image
+            );
+        }
+        print(&deploy::text(&args.image))?;
         return Ok(ExitCode::SUCCESS);
     }
     let (head, objects) = if args.static_policies {

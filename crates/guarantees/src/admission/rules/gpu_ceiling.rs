@@ -68,10 +68,12 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
         if each > per_pod {
             let place = pods.containers.iter().find(|container| !container.accelerators().is_empty());
             let place = place.map_or_else(|| pods.spec.path(), |container| container.resources.path());
+            // Where there is one role only, it is called `pod`.
+            let pod = if pods.role.ends_with("pod") { "" } else { " pod" };
             out.push(
                 Finding::new(
                     place,
-                    format!("a {} pod asks for {each} accelerators, the ceiling is {per_pod}", pods.role),
+                    format!("a {}{pod} asks for {each} accelerators, the ceiling is {per_pod}", pods.role),
                 )
                 .label(format!("{each} in one pod"))
                 .evidence(each, per_pod)

@@ -1,0 +1,91 @@
+//! The operator as users run it: pods of a Deployment, asked by the API server through their Service, with the rights of
+//! their account and no other.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bedplate_devcluster::{Cluster, Image, run};
+use common::{Down, can_have_a_node, eventually, kubectl, stdout, try_kubectl, up};
+
+const NAME: &str = "test-of-the-operator";
+
+#[test]
+fn pods_of_the_operator_answer_keep_the_guards_and_go_without_a_trace() {
+    if !can_have_a_node() {
+        return;
+    }
+    let _end = Down(NAME);
+    let cluster = up(NAME, &["--tier", "node", "--with", "registry"]);
+    let program = run::bedplate(false).unwrap();
+    let image = cluster.push_image("bedplate", "test", &image(&program)).unwrap();
+
+    bedplate(&program, &cluster, &["apply", "--enforce"]);
+    let manifests = bedplate(&program, &cluster, &["render", "--operator", "--image", &image]);
+    cluster.apply(&manifests).unwrap();
+    kubectl(
+        &cluster,
+        &["rollout", "status", "deployment/bedplate-operator", "--namespace=bedplate-system", "--timeout=180s"],
+    );
+
+    // Asked by the API server through the Service, under certificates of its own making.
+    eventually(|| refused(&cluster, "admission webhook \"explain.bedplate.dev\" denied the request"));
+    refused(&cluster, ": a pod asks for 64 accelerators, the ceiling is 8 (gpu-ceiling)").unwrap();
+
+    // One of the pods keeps the guards.
+    kubectl(&cluster, &["delete", "validatingadmissionpolicybinding", "deletion.bedplate.dev"]);
+    eventually(|| {
+        let binding = try_kubectl(&cluster, &["get", "validatingadmissionpolicybinding", "deletion.bedplate.dev"]);
+        binding.status.success().then_some(()).ok_or_else(|| logs(&cluster))
+    });
+
+    // A node is drained: one pod after the other is evicted, and nobody is let through meanwhile.
+    let pods = kubectl(&cluster, &["get", "pods", "--namespace=bedplate-system", "--output=name"]);
+    for pod in pods.lines() {
+        kubectl(&cluster, &["delete", pod, "--namespace=bedplate-system", "--wait=false"]);
+        refused(&cluster, "the ceiling is 8").unwrap();
+        kubectl(
+            &cluster,
+            &["rollout", "status", "deployment/bedplate-operator", "--namespace=bedplate-system", "--timeout=180s"],
+        );
+    }
+    refused(&cluster, "the ceiling is 8").unwrap();
+}
+
+/// The program with what it needs of Debian, as deploy/Dockerfile makes it of a distroless image.
+fn image(program: &Path) -> Image {
+    let small = PathBuf::from(format!("{}-stripped", program.display()));
+    let strip = Command::new("strip").arg("--strip-debug").arg("-o").arg(&small).arg(program).status().unwrap();
+    assert!(strip.success());
+    let mut image = Image::debian(&["libc6", "libgcc-s1"]).unwrap();
+    image.files.push(("bedplate".to_owned(), 0o755, std::fs::read(&small).unwrap()));
+    image.entrypoint = vec!["/bedplate".to_owned()];
+    image.user = Some("65532:65532".to_owned());
+    image
+}
+
+fn bedplate(program: &Path, cluster: &Cluster, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).env("KUBECONFIG", cluster.kubeconfig()).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    stdout(&output)
+}
+
+/// A Job over the ceiling is refused in these words.
+fn refused(cluster: &Cluster, words: &str) -> Result<(), String> {
+    const JOB: &str = r#"{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"big"},"spec":{"template":{"spec":
+        {"restartPolicy":"Never","containers":[{"name":"a","image":"docker.io/pytorch/pytorch:2.7.0",
+        "resources":{"limits":{"nvidia.com/gpu":64}}}]}}}}"#;
+    let file = cluster.folder.join("big.json");
+    std::fs::write(&file, JOB).unwrap();
+    let Output { status, stderr, .. } = try_kubectl(cluster, &["create", "--filename", &file.display().to_string()]);
+    let told = String::from_utf8_lossy(&stderr);
+    assert!(!status.success(), "a Job over the ceiling was let through");
+    told.contains(words).then_some(()).ok_or_else(|| format!("{told}\n{}", logs(cluster)))
+}
+
+fn logs(cluster: &Cluster) -> String {
+    let selector = "--selector=app.kubernetes.io/name=bedplate-operator";
+    stdout(&try_kubectl(cluster, &["logs", "--namespace=bedplate-system", selector, "--tail=40"]))
+}
