@@ -363,6 +363,32 @@ fn an_exemption_holds_for_the_policies_too_without_anybody_applying_it() {
 }
 
 /// Certificates that live for half a minute, an authority for two: whole lives go by under load.
+/// Trials did not start, and the search's page said nothing.
+#[test]
+fn a_refusal_that_a_controller_got_stands_at_what_it_works_for() {
+    let w = world();
+    let ns = w.namespace("team");
+    let mut trial = job(&ns, "trial-1", 64, 1);
+    trial["metadata"]["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "CronJob", "name": "sweep",
+        "uid": "6a3a1f30-0000-4000-8000-000000000001", "controller": true }]);
+    w.c.create(&trial).refused("64 accelerators");
+    w.c.create(&job(&ns, "by-hand", 64, 1)).refused("64 accelerators");
+    let events = || {
+        let path = "{range .items[?(@.reason=='Refused')]}{.involvedObject.kind} {.involvedObject.name} {.type} {.message}{'\\n'}{end}";
+        w.c.kubectl(&["get", "events", "-n", &ns, "-o", &format!("jsonpath={path}")], "").text
+    };
+    w.eventually(|| {
+        let told = events();
+        ["CronJob sweep Warning Job trial-1 of ", &format!("Namespace {ns} Warning Job by-hand of ")].iter().all(
+            |words| {
+                told.lines().any(|line| {
+                    line.starts_with(words) && line.contains("was refused: this Job asks for 64 accelerators")
+                })
+            },
+        )
+    });
+}
+
 /// A debugging session ended with `validationActions: [Audit]`, and nobody noticed for a month.
 #[test]
 fn a_guard_that_somebody_weakens_is_put_back_and_they_are_named() {

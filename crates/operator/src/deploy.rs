@@ -215,6 +215,13 @@ fn cluster_rights() -> Vec<Right> {
             "our own definitions only: they are put back",
         ),
         right(
+            "events.k8s.io",
+            &["events"],
+            &[],
+            &["create", "patch"],
+            "a refusal stands at what a controller works for; a guard that was changed, at the guard",
+        ),
+        right(
             "coordination.k8s.io",
             &["leases"],
             &[],
@@ -266,17 +273,6 @@ fn namespaced_rights() -> Vec<(&'static str, Vec<Right>)> {
                 &[],
                 &["list", "watch"],
                 "whether NodeLocal DNSCache runs, which changes what is said of names",
-            )],
-        ),
-        // Where events of objects without a namespace stand.
-        (
-            "default",
-            vec![right(
-                "events.k8s.io",
-                &["events"],
-                &[],
-                &["create", "patch"],
-                "that a guard was changed, by whom, and put back",
             )],
         ),
         // A creation of a Secret or a Lease has no name that could be asked for.

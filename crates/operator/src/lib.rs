@@ -15,6 +15,7 @@
 pub mod admission;
 pub mod certificate;
 pub mod deploy;
+pub mod events;
 pub mod knowledge;
 pub mod leader;
 pub mod log;

@@ -15,7 +15,7 @@ use bedplate_cluster::unlock::{now, timestamp};
 use bedplate_model::Profile;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::certificate::Facts;
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::server::health::{self, Health, Part};
 use crate::server::routes::{Knowledge, Webhook};
 use crate::server::{Limits, Server, serve};
-use crate::{deploy, knowledge, upkeep};
+use crate::{deploy, events, knowledge, upkeep};
 
 /// How to run.
 #[derive(Debug)]
@@ -141,6 +141,10 @@ pub async fn run(options: Options, source: Source) -> Result<(), Error> {
             let (lead, leads) = watch::channel(false);
             let (client, metrics, stopping) = (cluster.client(), Arc::clone(&metrics), stopping.clone());
             let (namespace, identity) = (options.namespace.clone(), options.identity.clone());
+            let (refusals, told) = mpsc::channel(events::WAITING);
+            webhook.report_to(refusals);
+            // Ends with the webhook, whose other end it holds.
+            tokio::spawn(events::write(client.clone(), identity.clone(), told));
             work.spawn(upkeep::keep(
                 (*cluster).clone(),
                 identity.clone(),

@@ -5,6 +5,7 @@ pub mod patch;
 pub mod review;
 
 pub use decide::{Answer, Outcome, explain, judge};
+pub(crate) use review::cut;
 pub use review::{Malformed, Request, read};
 
 #[cfg(test)]

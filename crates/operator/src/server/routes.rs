@@ -1,7 +1,7 @@
 //! What the webhook answers: `POST /mutate`, `POST /validate`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,11 +14,12 @@ use bedplate_guarantees::check::Run;
 use bedplate_model::Profile;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::Limits;
 use crate::admission::{self, Answer, Malformed, Request};
+use crate::events::Refused;
 use crate::metrics::{Metrics, RuleLabel};
 
 /// What decisions rest on besides the request.
@@ -41,6 +42,7 @@ pub struct Webhook {
     bodies: Arc<Semaphore>,
     today: fn() -> String,
     decide: [Stage; 2],
+    refusals: OnceLock<mpsc::Sender<Refused>>,
 }
 
 /// One of the two times that an API server asks.
@@ -71,7 +73,13 @@ impl Webhook {
             bodies: Arc::new(Semaphore::new(limits.bodies.div_ceil(1024))),
             today,
             decide: STAGES,
+            refusals: OnceLock::new(),
         })
+    }
+
+    /// From now on refusals are sent there, as far as there is room.
+    pub fn report_to(&self, refusals: mpsc::Sender<Refused>) {
+        let _ = self.refusals.set(refusals);
     }
 
     /// From now on decisions rest on this.
@@ -184,6 +192,10 @@ impl Webhook {
         let outcome = answer.outcome().name();
         self.metrics.count(stage.name, outcome);
         self.metrics.duration.observe(took.as_secs_f64());
+        if let Some((refused, refusals)) = Refused::of(&request, &answer).zip(self.refusals.get()) {
+            // Where there is no room, the metrics and the log have it.
+            let _ = refusals.try_send(refused);
+        }
         let rules: Vec<_> = answer.refusal.iter().flat_map(|refusal| &refusal.causes).map(|cause| cause.rule).collect();
         for rule in &rules {
             self.metrics.refusals.get_or_create(&RuleLabel { rule }).inc();
