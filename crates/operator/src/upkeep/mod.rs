@@ -253,6 +253,9 @@ impl Keeper {
     }
 }
 
+const SWITCH_OFF: &str = "To switch guards off, stop the operator first: \
+                          kubectl scale deployment bedplate-operator --namespace bedplate-system --replicas=0";
+
 /// Nobody did anything wrong.
 const IN_STEP: &str = "InStep";
 
@@ -270,7 +273,7 @@ fn told(step: &Step, writer: Option<&Writer>, seen: bool) -> (&'static str, Stri
         ),
         (Change::Update(..), None) => (IN_STEP, format!("{what} follows the cluster and its profile")),
         (Change::Remove, _) => (IN_STEP, format!("{what} is of no use any more, and is removed")),
-        _ if seen => ("Missing", format!("{what} was taken away, and is made again")),
+        _ if seen => ("Missing", format!("{what} was taken away, and is made again. {SWITCH_OFF}")),
         _ => (IN_STEP, format!("{what} was not there, and is made")),
     }
 }
