@@ -21,7 +21,7 @@ use bedplate_guarantees::{enforce, find};
 use bedplate_model::finding::{Finding, Place, Safety};
 use bedplate_model::profile::Mode;
 use bedplate_model::workload::{kinds, unfold_live};
-use bedplate_model::{Confidence, Node, Object, Profile, Severity, Value, names};
+use bedplate_model::{Confidence, Exemption, Node, Object, Profile, Severity, Value, names};
 
 use super::patch;
 use super::review::{Operation, Request, cut, entry};
@@ -199,9 +199,24 @@ fn answer(request: &Request<'_>, object: &Node<'_>, run: Run<'_>) -> Answer {
     for (finding, _) in &found {
         let mode = mode(finding, run.profile, &request.namespace);
         if mode != Mode::Off
-            && let Some(reason) = exemption(finding, run)
+            && let Some(exemption) = exemption(finding, run)
         {
-            note(&mut answer.annotations, finding.rule, "exempt", &reason);
+            let until = format!("until {}: {}", exemption.expires, exemption.reason);
+            note(&mut answer.annotations, finding.rule, "exempt", &until);
+            // Whoever rests on it hears of its end before it comes.
+            let days = days_between(run.today, &exemption.expires).filter(|days| *days <= LAST_DAYS && !owned);
+            if let Some(days) = days {
+                let left = match days {
+                    0 => "today is its last day".to_owned(),
+                    1 => "tomorrow is its last day".to_owned(),
+                    days => format!("it ends in {days} days"),
+                };
+                let text = format!("{}: let through by an Exemption {until}; {left}", finding.rule);
+                let text = one_line(&text, MAX_WARNING);
+                if !answer.warnings.contains(&text) {
+                    answer.warnings.push(text);
+                }
+            }
             continue;
         }
         match mode {
@@ -328,14 +343,19 @@ fn is_policy(rule: &str) -> bool {
     enforce::guarded().any(|(guard, _)| guard == rule)
 }
 
-/// Why a finding is let through, where an exemption says so.
-fn exemption(finding: &Finding, run: Run<'_>) -> Option<String> {
-    let (exemption, _) = run
-        .profile
-        .exemptions
-        .iter()
-        .find(|(exemption, _)| exemption.covers(finding.rule, &finding.subject) && !exemption.expired(run.today))?;
-    Some(format!("until {}: {}", exemption.expires, exemption.reason))
+/// What lets a finding through, where something does.
+fn exemption<'p>(finding: &Finding, run: Run<'p>) -> Option<&'p Exemption> {
+    let mut exemptions = run.profile.exemptions.iter().map(|(exemption, _)| exemption);
+    exemptions.find(|exemption| exemption.covers(finding.rule, &finding.subject) && !exemption.expired(run.today))
+}
+
+/// From how many days before its end an exemption is warned of.
+const LAST_DAYS: i64 = 7;
+
+/// Days from one `YYYY-MM-DD` to another; nothing where one is no day.
+fn days_between(from: &str, to: &str) -> Option<i64> {
+    let day = |text| time::Date::parse(text, time::macros::format_description!("[year]-[month]-[day]")).ok();
+    Some((day(to)? - day(from)?).whole_days())
 }
 
 fn field(finding: &Finding) -> String {

@@ -183,6 +183,19 @@ fn an_exemption_opens_one_door_until_its_day_and_is_told_to_the_audit_log() {
     assert!(answer.allowed());
     assert_eq!(answer.annotations["gpu-ceiling.exempt"], "until 2026-11-24: the yearly run");
     assert!(!exempt("2026-11-23").judge(&pytorch(7, 8)).allowed());
+    // Nobody is surprised by its end.
+    for (expires, told) in [
+        ("2026-11-24", Some("today is its last day")),
+        ("2026-11-25", Some("tomorrow is its last day")),
+        ("2026-12-01", Some("it ends in 7 days")),
+        ("2026-12-02", None),
+    ] {
+        let warnings = exempt(expires).judge(&pytorch(7, 8)).warnings;
+        let warnings: Vec<_> = warnings.iter().filter(|warning| warning.contains("Exemption")).collect();
+        let wanted = told
+            .map(|told| format!("gpu-ceiling: let through by an Exemption until {expires}: the yearly run; {told}"));
+        assert_eq!(warnings, wanted.iter().collect::<Vec<_>>());
+    }
     let elsewhere = Asked { namespace: "other", ..exempt("2999-01-01") };
     assert!(!elsewhere.judge(&pytorch(7, 8)).allowed());
 }
