@@ -52,6 +52,9 @@ _bedplate() {
             bedplate,prove)
                 cmd="bedplate__subcmd__prove"
                 ;;
+            bedplate,rbac)
+                cmd="bedplate__subcmd__rbac"
+                ;;
             bedplate,render)
                 cmd="bedplate__subcmd__render"
                 ;;
@@ -109,6 +112,9 @@ _bedplate() {
             bedplate__subcmd__help,prove)
                 cmd="bedplate__subcmd__help__subcmd__prove"
                 ;;
+            bedplate__subcmd__help,rbac)
+                cmd="bedplate__subcmd__help__subcmd__rbac"
+                ;;
             bedplate__subcmd__help,render)
                 cmd="bedplate__subcmd__help__subcmd__render"
                 ;;
@@ -152,7 +158,7 @@ _bedplate() {
 
     case "${cmd}" in
         bedplate)
-            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help"
+            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -166,7 +172,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apply)
-            opts="-f -h --kubeconfig --context --file --enforce --force-conflicts --help"
+            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -177,6 +183,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -196,7 +206,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__audit)
-            opts="-n -h --kubeconfig --context --namespace --format --help"
+            opts="-n -h --kubeconfig --context --request-timeout --namespace --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -207,6 +217,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -292,7 +306,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help)
-            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help"
+            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -487,6 +501,20 @@ _bedplate() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        bedplate__subcmd__help__subcmd__rbac)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         bedplate__subcmd__help__subcmd__render)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -586,7 +614,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__impact)
-            opts="-h --kubeconfig --context --help delete help"
+            opts="-h --kubeconfig --context --request-timeout --help delete help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -600,6 +628,10 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -608,7 +640,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__impact__subcmd__delete)
-            opts="-n -h --namespace --kubeconfig --context --help"
+            opts="-n -h --namespace --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -627,6 +659,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -694,7 +730,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__lock)
-            opts="-n -h --kubeconfig --context --namespace --help"
+            opts="-n -h --kubeconfig --context --request-timeout --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -705,6 +741,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -738,7 +778,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__plan)
-            opts="-f -h --kubeconfig --context --file --enforce --force-conflicts --help"
+            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -749,6 +789,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -768,7 +812,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__prove)
-            opts="-n -q -h --kubeconfig --context --namespace --quiet --help admission deletion"
+            opts="-n -q -h --kubeconfig --context --request-timeout --namespace --quiet --help admission deletion"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -782,6 +826,10 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --namespace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -790,6 +838,20 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__rbac)
+            opts="-h --help audit plan apply rollback uninstall prove impact unlock"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -816,7 +878,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rollback)
-            opts="-h --kubeconfig --context --help"
+            opts="-h --kubeconfig --context --request-timeout --force-conflicts --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -827,6 +889,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -870,7 +936,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__serve)
-            opts="-v -h --kubeconfig --context --listen --health --name --namespace --tls-cert --tls-key --certificate-life --drain --profile --log-format --verbose --help"
+            opts="-v -h --kubeconfig --context --request-timeout --listen --health --name --namespace --tls-cert --tls-key --certificate-life --drain --profile --log-format --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -881,6 +947,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -932,7 +1002,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__uninstall)
-            opts="-h --kubeconfig --context --help"
+            opts="-h --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -943,6 +1013,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -954,7 +1028,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__unlock)
-            opts="-n -h --kubeconfig --context --namespace --reason --for --help"
+            opts="-n -h --kubeconfig --context --request-timeout --namespace --reason --for --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -965,6 +1039,10 @@ _bedplate() {
                     return 0
                     ;;
                 --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -31,7 +31,7 @@ complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "explain" -d 'Show
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "audit" -d 'The same rules over what is in a cluster'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "plan" -d 'What apply would change in the cluster, and what the guards would refuse of what is there'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "apply" -d 'Put the guards into the cluster'
-complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "rollback" -d 'The profile as it was before the last apply'
+complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "rollback" -d 'Everything as it was before the last apply: profile, exemptions, guards'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "uninstall" -d 'Remove everything that Bedplate put into the cluster'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "render" -d 'Print what apply puts into a cluster, or the guard of the guards as files for the API server'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "serve" -d 'Run the operator: the admission webhook, its certificates, health and metrics'
@@ -39,6 +39,7 @@ complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "prove" -d 'Try ev
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "impact" -d 'What hangs on an object'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "unlock" -d 'Let one deletion through, for a while and with a reason'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "lock" -d 'Take an unlock back'
+complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "rbac" -d 'Print the ClusterRole that a command needs'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "rules" -d 'List the rules, or print the page of one'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "init" -d 'Write a commented bedplate.yaml that fits the manifests that are there'
 complete -c bedplate -n "__fish_bedplate_needs_command" -f -a "schema" -d 'Print the JSON Schema of bedplate.yaml, or of the JSON report'
@@ -58,26 +59,32 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand explain" -l profile -d
 complete -c bedplate -n "__fish_bedplate_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand audit" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand audit" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand audit" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand audit" -s n -l namespace -d 'One namespace only' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand audit" -l format -d 'How to write what is found: text, json, sarif, junit, github or html' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand audit" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -s f -l file -d 'The profile and exemptions to apply: a bedplate.yaml [default: the cluster\'s own profile stays]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l enforce -d 'A first installation refuses at once, instead of beginning in the mode `audit`'
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l force-conflicts -d 'Take over fields that another field manager owns'
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -s f -l file -d 'The profile and exemptions to apply: a bedplate.yaml [default: the cluster\'s own profile stays]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l enforce -d 'A first installation refuses at once, instead of beginning in the mode `audit`'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l force-conflicts -d 'Take over fields that another field manager owns'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand rollback" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand rollback" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand rollback" -l request-timeout -d 'Seconds that the API server may be silent' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand rollback" -l force-conflicts -d 'Take over fields that another field manager owns'
 complete -c bedplate -n "__fish_bedplate_using_subcommand rollback" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand render" -l image -d 'The image of the operator: one that was built with deploy/Dockerfile' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand render" -l crds -d 'The definitions only'
@@ -86,6 +93,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand render" -l operator -d
 complete -c bedplate -n "__fish_bedplate_using_subcommand render" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l listen -d 'Where the webhook listens, with TLS' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l health -d 'Where /healthz, /readyz and /metrics are, in plain HTTP' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l name -d 'Further names or addresses by which API servers reach the webhook' -r
@@ -101,30 +109,36 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s v -l verbose
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s n -l namespace -d 'The namespace that objects are tried in; nothing is created' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s q -l quiet -d 'Only what got through or could not be tried'
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -f -a "delete" -d 'What a deletion would take along'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and __fish_seen_subcommand_from delete" -s n -l namespace -d 'Its namespace, where it has one' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and __fish_seen_subcommand_from delete" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and __fish_seen_subcommand_from delete" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and __fish_seen_subcommand_from delete" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and __fish_seen_subcommand_from help" -f -a "delete" -d 'What a deletion would take along'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c bedplate -n "__fish_bedplate_using_subcommand unlock" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand unlock" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand unlock" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand unlock" -s n -l namespace -d 'Its namespace, where it has one' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand unlock" -l reason -d 'Why, for whoever reads the record' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand unlock" -l for -d 'For how many minutes' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand unlock" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -s n -l namespace -d 'Its namespace, where it has one' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand rbac" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand rules" -l markdown -d 'Write a page a rule, and their index, into this folder' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand rules" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand init" -l stdout -d 'Print it instead of writing bedplate.yaml'
@@ -132,23 +146,24 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand init" -s h -l help -d 
 complete -c bedplate -n "__fish_bedplate_using_subcommand schema" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bedplate -n "__fish_bedplate_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand man" -s h -l help -d 'Print help'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "check" -d 'Find what would bring the platform down in manifests, Dockerfiles and Corefiles'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "explain" -d 'Show what Bedplate sees in a file: roles, replicas, accelerators, images, signals, grace'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "audit" -d 'The same rules over what is in a cluster'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "plan" -d 'What apply would change in the cluster, and what the guards would refuse of what is there'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "apply" -d 'Put the guards into the cluster'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "rollback" -d 'The profile as it was before the last apply'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "uninstall" -d 'Remove everything that Bedplate put into the cluster'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "render" -d 'Print what apply puts into a cluster, or the guard of the guards as files for the API server'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "serve" -d 'Run the operator: the admission webhook, its certificates, health and metrics'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "prove" -d 'Try everything that should be refused, with dry runs'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "impact" -d 'What hangs on an object'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "unlock" -d 'Let one deletion through, for a while and with a reason'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "lock" -d 'Take an unlock back'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "rules" -d 'List the rules, or print the page of one'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "init" -d 'Write a commented bedplate.yaml that fits the manifests that are there'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "schema" -d 'Print the JSON Schema of bedplate.yaml, or of the JSON report'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "completions" -d 'Print completions for a shell'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "man" -d 'Print the manual page'
-complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rules init schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "check" -d 'Find what would bring the platform down in manifests, Dockerfiles and Corefiles'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "explain" -d 'Show what Bedplate sees in a file: roles, replicas, accelerators, images, signals, grace'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "audit" -d 'The same rules over what is in a cluster'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "plan" -d 'What apply would change in the cluster, and what the guards would refuse of what is there'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "apply" -d 'Put the guards into the cluster'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "rollback" -d 'Everything as it was before the last apply: profile, exemptions, guards'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "uninstall" -d 'Remove everything that Bedplate put into the cluster'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "render" -d 'Print what apply puts into a cluster, or the guard of the guards as files for the API server'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "serve" -d 'Run the operator: the admission webhook, its certificates, health and metrics'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "prove" -d 'Try everything that should be refused, with dry runs'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "impact" -d 'What hangs on an object'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "unlock" -d 'Let one deletion through, for a while and with a reason'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "lock" -d 'Take an unlock back'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "rbac" -d 'Print the ClusterRole that a command needs'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "rules" -d 'List the rules, or print the page of one'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "init" -d 'Write a commented bedplate.yaml that fits the manifests that are there'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "schema" -d 'Print the JSON Schema of bedplate.yaml, or of the JSON report'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "completions" -d 'Print completions for a shell'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "man" -d 'Print the manual page'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_seen_subcommand_from check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from impact" -f -a "delete" -d 'What a deletion would take along'

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours beside its peers, on one machine, in one run. A timing is never a test.
 
 mod admission;
+mod audit;
 mod corpus;
 mod measure;
 
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Check(Options),
     /// A creation with and without the guards; writes benches/RESULTS-admission.md
     Admission(admission::Options),
+    /// An audit of a large cluster; writes benches/RESULTS-audit.md
+    Audit(audit::Options),
 }
 
 /// How to measure.
@@ -151,6 +154,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
     let options = match command {
         Command::Check(options) => options,
         Command::Admission(options) => return admission::run(options),
+        Command::Audit(options) => return audit::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;

@@ -14,6 +14,7 @@ const OUTPUTS: &[(&[&str], &str)] = &[
     (&["render"], "deploy/install.yaml"),
     (&["render", "--operator"], "deploy/operator.yaml"),
     (&["render", "--static"], "deploy/static/guards.yaml"),
+    (&["rbac"], "deploy/rbac.yaml"),
     (&["completions", "bash"], "deploy/completions/bedplate.bash"),
     (&["completions", "zsh"], "deploy/completions/_bedplate"),
     (&["completions", "fish"], "deploy/completions/bedplate.fish"),

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bedplate_guarantees::{Checked, Located, rules};
-use bedplate_model::{Finding, Profile, Severity, SyntaxError};
+use bedplate_guarantees::check::{PROFILE, mistake};
+use bedplate_guarantees::{Checked, rules};
+use bedplate_model::Profile;
 
 use crate::commands::Error;
 use crate::files;
@@ -36,7 +37,10 @@ pub(crate) fn load(named: Option<&Path>, start: &Path) -> Result<Loaded, Error> 
         Ok(profile) => Ok(Loaded { profile, source: Some((path, text)) }),
         Err(errors) => {
             let count = errors.len();
-            let checked = Checked { findings: errors.into_iter().map(mistake).collect(), ..Checked::default() };
+            let checked = Checked {
+                findings: errors.into_iter().map(|error| mistake(error, PROFILE)).collect(),
+                ..Checked::default()
+            };
             let view = bedplate_report::FileView { path: &path.display().to_string(), text: &text, checked: &checked };
             let color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
             let report = bedplate_report::report(bedplate_report::Format::Text, color, env!("CARGO_PKG_VERSION"));
@@ -52,33 +56,4 @@ fn upward(start: &Path) -> Option<PathBuf> {
     // Shown relative to where the user stands, where that is possible.
     let here = std::env::current_dir().ok();
     Some(here.and_then(|here| found.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or(found))
-}
-
-fn mistake(error: SyntaxError) -> Located {
-    let mut finding = Finding::new(error.span, error.message);
-    finding.rule = "profile";
-    finding.severity = Severity::Error;
-    if let Some(help) = error.help {
-        finding = finding.help(help);
-    }
-    Located { span: error.span, related: Vec::new(), document: None, finding }
-}
-
-impl Loaded {
-    /// Exemptions that have lapsed, as findings in the profile's own text.
-    pub(crate) fn expired(&self, today: &str) -> Checked {
-        let expired = self.profile.exemptions.iter().filter(|(exemption, _)| exemption.expired(today));
-        let findings = expired.map(|(exemption, span)| {
-            let subject = &exemption.subject.name;
-            let mut finding = Finding::new(
-                *span,
-                format!("the exemption of `{subject}` from `{}` lapsed on {}", exemption.rule, exemption.expires),
-            )
-            .help("fix what it exempts and take it away, or give it a new end with its reason");
-            finding.rule = "exemption-expired";
-            finding.severity = Severity::Error;
-            Located { span: *span, related: Vec::new(), document: None, finding }
-        });
-        Checked { findings: findings.collect(), ..Checked::default() }
-    }
 }

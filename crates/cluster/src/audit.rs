@@ -4,18 +4,21 @@
 //! the metadata is read. Everything else comes a page at a time and is dropped after it was judged, so memory grows
 //! with the largest page, not with the cluster.
 
-use bedplate_guarantees::check::{Run, Source, check, object_findings};
+use std::collections::BTreeMap;
+
+use bedplate_guarantees::check::{PROFILE, Run, Source, check, lapsed, mistake, object_findings};
 use bedplate_guarantees::context::NoContext;
 use bedplate_guarantees::{Checked, Neighbours};
 use bedplate_model::document::FileKind;
 use bedplate_model::workload::kinds::TABLE;
-use bedplate_model::{Exemption, Node, Object, Profile, names};
+use bedplate_model::{Node, Object, Profile, names};
 use serde_json::Value;
 
+use crate::error::note;
 use crate::{Cluster, Error, Place, Resource, yaml};
 
 /// Kinds besides the workloads that rules look at, or that tell rules something.
-const OTHERS: &[(&str, &str)] = &[
+pub(crate) const OTHERS: &[(&str, &str)] = &[
     ("", "Namespace"),
     ("", "ConfigMap"),
     ("apiextensions.k8s.io", "CustomResourceDefinition"),
@@ -30,30 +33,17 @@ const TELLING: &[&str] =
     &["FlowSchema", "PriorityLevelConfiguration", "PodDisruptionBudget", "ResourceClaimTemplate", "DaemonSet"];
 
 /// What was looked at.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Objects that were judged.
     pub judged: usize,
     /// Pods that were passed over because their owner was judged.
     pub owned_pods: usize,
+    /// Resources that the server could not list to the end, and its words: `tfjobs.kubeflow.org`.
+    pub unread: BTreeMap<String, String>,
 }
 
 impl Cluster {
-    /// The profile of the cluster with its exemptions; the defaults where there is none.
-    ///
-    /// # Errors
-    /// No rights; a profile that this version cannot read.
-    pub async fn profile(&self) -> Result<Profile, Error> {
-        let mut documents = Vec::new();
-        if let Some(resource) = self.kind(names::GROUP, "StabilityProfile") {
-            documents.extend(self.get(Place { resource, namespace: None, name: names::PROFILE }).await?);
-        }
-        if let Some(resource) = self.kind(names::GROUP, "Exemption") {
-            self.list(resource, None, false, |object| documents.push(object)).await?;
-        }
-        profile_of(documents)
-    }
-
     /// Judges everything in the cluster, or in one namespace. `each` gets every object that something was found of:
     /// its name as `kind/namespace/name`, its text, and the findings.
     ///
@@ -68,30 +58,38 @@ impl Cluster {
     ) -> Result<Seen, Error> {
         let kinds: Vec<&Resource> = self.audited(namespace);
         let mut neighbours = Neighbours::default();
+        let mut seen = Seen::default();
         for resource in kinds.iter().filter(|resource| TELLING.contains(&resource.kind.as_str())) {
-            self.list(resource, namespace, false, |object| {
-                let node = Node::from_json(&object);
-                if let Some(object) = Object::of_node(&node) {
-                    neighbours.add(&object);
-                }
-            })
-            .await?;
+            let read = self
+                .list(resource, namespace, false, |object| {
+                    let node = Node::from_json(&object);
+                    if let Some(object) = Object::of_node(&node) {
+                        neighbours.add(&object);
+                    }
+                })
+                .await;
+            note(&mut seen.unread, resource, read)?;
         }
         let run = Run { profile, neighbours: &neighbours, today };
-        let mut seen = Seen::default();
         for resource in kinds {
-            if resource.kind == "Pod" && resource.group.is_empty() {
-                self.pods(resource, namespace, run, &mut seen, &mut each).await?;
-                continue;
-            }
-            self.list(resource, namespace, false, |object| {
-                if owner(&object).is_some() {
-                    return;
-                }
-                seen.judged += 1;
-                judge(object, run, &mut each);
-            })
-            .await?;
+            let read = if resource.kind == "Pod" && resource.group.is_empty() {
+                self.pods(resource, namespace, run, &mut seen, &mut each).await
+            } else {
+                self.list(resource, namespace, false, |object| {
+                    if owner(&object).is_some() {
+                        return;
+                    }
+                    seen.judged += 1;
+                    judge(object, run, &mut each);
+                })
+                .await
+                .map(drop)
+            };
+            note(&mut seen.unread, resource, read)?;
+        }
+        if let Some(resource) = self.kind(names::GROUP, "Exemption").filter(|_| namespace.is_none()) {
+            let read = self.list(resource, None, false, |object| judge_exemption(object, today, &mut each)).await;
+            note(&mut seen.unread, resource, read)?;
         }
         Ok(seen)
     }
@@ -139,28 +137,27 @@ impl Cluster {
     }
 }
 
-/// The profile that a StabilityProfile and Exemptions make.
-///
-/// # Errors
-/// Something that this version cannot read.
-pub fn profile_of(mut documents: Vec<Value>) -> Result<Profile, Error> {
-    for document in &mut documents {
-        if let Some(map) = document.as_object_mut() {
-            map.remove("status");
-        }
-    }
-    let text: Vec<_> = documents.iter().map(|document| format!("{document}\n")).collect();
-    Profile::parse(&text.join("---\n"), &bedplate_guarantees::names()).map_err(|errors| {
-        let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
-        Error::Object(format!("StabilityProfile {}: {first}", names::PROFILE))
-    })
-}
-
 /// The kind of what controls an object.
 fn owner(object: &Value) -> Option<String> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
     owner.get("kind")?.as_str().map(str::to_owned)
+}
+
+/// Tells of an exemption that has lapsed or means nothing.
+fn judge_exemption(object: Value, today: &str, each: &mut impl FnMut(&str, &str, &Checked)) {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let written = yaml::text(&crate::bundle::essence(object));
+    let checked = match Profile::parse(&written, &bedplate_guarantees::names()) {
+        Ok(profile) => lapsed(&profile, today),
+        Err(mistakes) => {
+            let findings = mistakes.into_iter().map(|error| mistake(error, PROFILE)).collect();
+            Checked { findings, ..Checked::default() }
+        }
+    };
+    if !checked.findings.is_empty() {
+        each(&format!("exemption/{name}"), &written, &checked);
+    }
 }
 
 fn judge(object: Value, run: Run<'_>, each: &mut impl FnMut(&str, &str, &Checked)) {
@@ -180,10 +177,4 @@ fn judge(object: Value, run: Run<'_>, each: &mut impl FnMut(&str, &str, &Checked
     if !checked.findings.is_empty() {
         each(&shown, &written, &checked);
     }
-}
-
-/// The exemptions of a list of objects.
-#[must_use]
-pub fn exemptions(objects: &[Value]) -> Vec<Exemption> {
-    objects.iter().filter_map(|object| serde_json::from_value(object.get("spec")?.clone()).ok()).collect()
 }

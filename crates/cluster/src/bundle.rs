@@ -1,14 +1,19 @@
 //! What Bedplate puts into a cluster: planned, applied, taken back, removed.
 //!
-//! Everything is server-side applied under one field manager, in an order in which each step holds by itself: a run
-//! that was interrupted is completed by the next one.
+//! Everything is applied under one field manager, in an order in which each step holds by itself: a run that was
+//! interrupted is completed by the next one. The profile, exemptions and definitions are shared with others, field by
+//! field (server-side apply). A guard is Bedplate's alone: a field that somebody else has put into it is told of as
+//! theirs, and goes only when they are overruled by name.
 
 use bedplate_guarantees::enforce;
-use bedplate_model::{Exemption, names};
+use bedplate_model::names;
 use serde_json::{Map, Value, json};
 
-use crate::audit;
-use crate::{Cluster, Error, OLDEST_MINOR, Place, Resource, Write, yaml};
+use crate::journal::Before;
+use crate::ownership::{Conflict, foreign};
+use crate::profile::exemptions;
+use crate::removal::patiently;
+use crate::{Cluster, Error, OLDEST_MINOR, Resource, Write, probe, yaml};
 
 /// What would happen to one object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,8 +26,14 @@ pub enum Change {
     Same,
     /// It is there and no longer wanted.
     Remove,
+    /// It is there and in the way of what has to come first: removed, and put there again.
+    Anew,
     /// It cannot be told before the definitions are there.
     Unknown,
+    /// Others own fields that would be set: which, and its text before and as it would be after taking them over.
+    Conflict(Vec<Conflict>, String, String),
+    /// A guard or another plugin refuses it, in these words.
+    Refused(String),
 }
 
 /// What would happen to one object, and which.
@@ -34,6 +45,8 @@ pub struct Step {
     pub change: Change,
     /// The object as it is wanted; for a removal, as it is.
     pub object: Value,
+    /// The object as it is.
+    pub before: Option<Value>,
 }
 
 /// What is wanted besides the defaults.
@@ -62,8 +75,8 @@ pub fn first_profile(enforce: bool) -> Value {
 }
 
 /// Kinds of which `apply` removes what an older Bedplate made and this one does not.
-const OWN_KINDS: &[&str] = &["ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"];
-const ADMISSION: &str = "admissionregistration.k8s.io";
+pub(crate) const OWN_KINDS: &[&str] = &["ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"];
+pub(crate) const ADMISSION: &str = "admissionregistration.k8s.io";
 
 impl Cluster {
     /// Every step from what is there to what is wanted, in the order of `apply`.
@@ -73,151 +86,143 @@ impl Cluster {
     pub async fn plan(&self, wanted: &Wanted) -> Result<Vec<Step>, Error> {
         self.new_enough()?;
         let mut steps = Vec::new();
+        let blocking: Vec<String> = self.blocking().await?.iter().map(title).collect();
+        let mut definitions_change = false;
         let desired = self.desired(wanted).await?;
         let stale = self.stale(&desired).await?;
         for object in desired {
-            let change = self.change(&object, wanted.force).await?;
-            steps.push(Step { what: title(&object), change, object });
+            let mut step = match self.step(object.clone(), wanted.force).await {
+                // What an older definition does not know.
+                Err(Error::Server { .. }) if definitions_change => {
+                    Step { what: title(&object), change: Change::Unknown, object, before: None }
+                }
+                step => step?,
+            };
+            definitions_change |= is_definition(&step.object) && step.change != Change::Same;
+            if blocking.contains(&step.what) {
+                step.change = Change::Anew;
+            } else if !blocking.is_empty() && matches!(step.change, Change::Refused(_)) {
+                step.change = Change::Unknown;
+            }
+            steps.push(step);
         }
         for object in stale {
-            steps.push(Step { what: title(&object), change: Change::Remove, object });
+            steps.push(Step { what: title(&object), change: Change::Remove, before: Some(object.clone()), object });
         }
         Ok(steps)
     }
 
-    /// Does what [`Cluster::plan`] tells, calling `each` after every step that changed something.
+    /// Does what [`Cluster::plan`] tells, calling `each` after every step that changed something. Where somebody else
+    /// owns fields, or a step would be refused, nothing is done at all.
     ///
     /// # Errors
-    /// A conflict, a refusal, no rights: what was done until then stays, and the next run goes on from there.
+    /// A conflict, a refusal, no rights. What was done until then stays, and the next run goes on from there.
     pub async fn put_in_place(&mut self, wanted: &Wanted, mut each: impl FnMut(&Step)) -> Result<(), Error> {
-        self.new_enough()?;
-        let write = Write { dry_run: false, force: wanted.force };
-        for object in bedplate_guarantees::definitions() {
-            let step = Step { what: title(&object), change: self.change(&object, wanted.force).await?, object };
-            self.apply(&step.object, write).await?;
+        let mut steps = self.plan(wanted).await?;
+        settled(&steps)?;
+        if steps.iter().any(|step| step.change == Change::Anew) {
+            for step in steps.iter_mut().filter(|step| step.change == Change::Anew) {
+                self.delete(self.place(&step.object)?, false).await?;
+                each(&Step { change: Change::Remove, ..step.clone() });
+                step.change = Change::Create;
+            }
+            // It takes the API server a moment to forget them.
+            patiently(async || self.remember(&steps).await).await?;
+        } else {
+            self.remember(&steps).await?;
+        }
+        let definitions = steps.iter().take_while(|step| is_definition(&step.object)).count();
+        let mut bindings = steps.iter().filter(|step| is_binding(&step.object) && step.change != Change::Remove);
+        let mut first = bindings.all(|step| step.change == Change::Create);
+        for (number, step) in steps.iter().enumerate() {
+            if number == definitions {
+                self.served().await?;
+            }
+            if is_binding(&step.object) && std::mem::take(&mut first) {
+                self.policies_are_ready().await?;
+            }
+            match step.change {
+                Change::Same => continue,
+                Change::Remove => self.remove(&step.object).await.map(drop)?,
+                _ if number < definitions => patiently(async || self.put(step, wanted.force).await).await.map(drop)?,
+                _ => self.put(step, wanted.force).await.map(drop)?,
+            }
+            each(step);
+        }
+        self.stands().await?;
+        self.remembered().await
+    }
+
+    /// Brings everything but the definitions back to what it was before the last apply, calling `each` with what is so
+    /// again.
+    ///
+    /// # Errors
+    /// Nothing to go back to; a conflict with another manager, a refusal, no rights. The next run goes on from there.
+    pub async fn roll_back(&self, force: bool, mut each: impl FnMut(&Step)) -> Result<(), Error> {
+        let recalled = self.recalled().await?;
+        if recalled.is_empty() {
+            return Err(Error::NothingBefore);
+        }
+        let is_profile = |before: &Before| before.object["kind"] == "StabilityProfile";
+        if recalled.iter().any(|before| is_profile(before) && !before.existed) {
+            return Err(Error::FirstOne);
+        }
+        let mut steps = Vec::new();
+        for before in recalled.iter().filter(|before| before.existed) {
+            steps.push(self.step(before.object.clone(), force).await?);
+        }
+        settled(&steps)?;
+        for mut step in steps {
             if step.change != Change::Same {
+                step.before = Some(self.put(&step, force).await?);
                 each(&step);
             }
         }
-        self.served().await?;
-        let desired = self.desired(wanted).await?;
-        let stale = self.stale(&desired).await?;
-        for object in desired {
-            let step = Step { what: title(&object), change: self.change(&object, wanted.force).await?, object };
-            if step.change != Change::Same {
-                self.apply(&step.object, write).await?;
-                each(&step);
+        // A binding before its policy: no policy without its binding is asked anything.
+        let mut made: Vec<_> = recalled.into_iter().filter(|before| !before.existed).collect();
+        made.sort_by_key(|before| before.object["kind"] != "ValidatingAdmissionPolicyBinding");
+        for Before { object, .. } in made {
+            if self.remove(&object).await? {
+                each(&Step { what: title(&object), change: Change::Remove, before: None, object });
             }
         }
-        for object in stale {
-            self.delete(self.place(&object)?, false).await?;
-            each(&Step { what: title(&object), change: Change::Remove, object });
-        }
-        self.publish_exemptions().await
+        self.publish_exemptions().await?;
+        self.say("RolledBack", "everything is as it was before the last apply").await?;
+        self.forget().await.map(drop)
     }
 
     /// Puts back what differs from the defaults and the cluster's own profile, whoever owns it, and removes what is of no
-    /// use any more. One after the other: nobody may look at a binding whose policy is gone. Gives what was done, with
-    /// the object as it was.
+    /// use any more. One after the other: nobody may look at a binding whose policy is gone. `each` gets every step, also
+    /// where nothing was to be done.
     ///
     /// # Errors
     /// A refusal, no rights. What was done until then stays.
-    pub async fn put_back(&self, mut each: impl FnMut(&Step, Option<&Value>)) -> Result<(), Error> {
+    pub async fn put_back(&self, mut each: impl FnMut(&Step)) -> Result<(), Error> {
         let desired = self.desired(&Wanted::default()).await?;
         let stale = self.stale(&desired).await?;
         for object in desired {
-            let place = self.place(&object)?;
-            let before = self.get(place).await?;
-            let step = Step { what: title(&object), change: self.change(&object, true).await?, object };
+            let step = self.step(object, true).await?;
             if step.change != Change::Same {
-                self.apply(&step.object, Write { dry_run: false, force: true }).await?;
+                self.put(&step, true).await?;
             }
-            each(&step, before.as_ref());
+            each(&step);
         }
         for object in stale {
-            self.delete(self.place(&object)?, false).await?;
-            each(&Step { what: title(&object), change: Change::Remove, object }, None);
+            self.remove(&object).await?;
+            each(&Step { what: title(&object), change: Change::Remove, object, before: None });
         }
-        Ok(())
+        self.stands().await
     }
 
-    /// Copies the Exemption objects to where the guards read them, and says that everything is in place.
-    ///
-    /// # Errors
-    /// No rights.
-    pub async fn publish_exemptions(&self) -> Result<(), Error> {
-        let profile = json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile", "metadata": { "name": names::PROFILE } });
-        let place = self.place(&profile)?;
-        let Some(live) = self.get(place).await? else { return Ok(()) };
-        let exemptions = self.exemptions().await?;
-        let condition = live.pointer("/status/conditions/0/lastTransitionTime").cloned();
-        let status = json!({ "status": {
-            "exemptions": exemptions,
-            "observedGeneration": live.pointer("/metadata/generation"),
-            "conditions": [{
-                "type": "Applied", "status": "True", "reason": "InPlace",
-                "message": format!("every policy of bedplate {} is in place", env!("CARGO_PKG_VERSION")),
-                "lastTransitionTime": condition.unwrap_or_else(|| crate::unlock::timestamp(crate::unlock::now()).into()),
-            }],
-        } });
-        self.merge(place, "status", &status, false).await.map(drop)
+    /// Tells the guards which exemptions there are, and people that everything is in place.
+    async fn stands(&self) -> Result<(), Error> {
+        self.publish_exemptions().await?;
+        let version = env!("CARGO_PKG_VERSION");
+        self.say("InPlace", &format!("every policy of bedplate {version} is in place")).await
     }
 
-    /// The Exemption objects, in an order of their own.
-    async fn exemptions(&self) -> Result<Vec<Exemption>, Error> {
-        let mut objects = Vec::new();
-        if let Some(resource) = self.kind(names::GROUP, "Exemption") {
-            self.list(resource, None, false, |object| objects.push(object)).await?;
-        }
-        let mut exemptions = audit::exemptions(&objects);
-        exemptions.sort_by(|a, b| (&a.rule, &a.subject.name).cmp(&(&b.rule, &b.subject.name)));
-        Ok(exemptions)
-    }
-
-    /// Removes everything that Bedplate put here, calling `each` with what is gone. Guards go first: nothing that
-    /// follows can be refused by them.
-    ///
-    /// # Errors
-    /// No rights.
-    pub async fn remove_everything(&self, mut each: impl FnMut(&str)) -> Result<(), Error> {
-        for kind in OWN_KINDS {
-            let mut found = Vec::new();
-            if let Some(resource) = self.kind(ADMISSION, kind) {
-                self.list(resource, None, true, |object| found.push(object)).await?;
-            }
-            for object in found.iter().filter(|object| is_ours(object)) {
-                self.delete(self.place(object)?, false).await?;
-                each(&title(object));
-            }
-        }
-        for definition in bedplate_guarantees::definitions() {
-            let place = self.place(&definition)?;
-            // The API server takes a moment to forget a policy.
-            let mut tries = 0;
-            loop {
-                match self.delete(place, false).await {
-                    Ok(()) => {
-                        // It goes once its objects are gone; until then it would be in the way of a new installation.
-                        while tries < 120 && self.get(place).await?.is_some() {
-                            tries += 1;
-                            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-                        }
-                        each(&title(&definition));
-                        break;
-                    }
-                    Err(Error::NotFound(_)) => break,
-                    Err(Error::Refused(_)) if tries < 40 => {
-                        tries += 1;
-                        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn new_enough(&self) -> Result<(), Error> {
+    /// Whether the server has what the guards need.
+    pub(crate) fn new_enough(&self) -> Result<(), Error> {
         if self.minor < OLDEST_MINOR {
             return Err(Error::TooOld { version: self.version.clone() });
         }
@@ -226,17 +231,23 @@ impl Cluster {
 
     async fn desired(&self, wanted: &Wanted) -> Result<Vec<Value>, Error> {
         let mut all = bedplate_guarantees::definitions();
-        let live = match self.kind(names::GROUP, "StabilityProfile") {
-            Some(resource) => self.get(Place { resource, namespace: None, name: names::PROFILE }).await?,
-            None => None,
-        };
+        let live = self.live_profile().await?.map(|(_, live)| live);
         // The profile is the user's: one that is there is never touched, unless a new one is given.
         let new = wanted.profile.clone().or_else(|| live.is_none().then(|| first_profile(wanted.enforce)));
-        let mut profile = new.clone().or_else(|| live.clone()).unwrap_or_default();
-        let mut exemptions = self.exemptions().await?;
-        exemptions.extend(audit::exemptions(&wanted.exemptions));
+        // What the guards are made of is the profile as it will be: with the fields that others have set in it.
+        let mut profile = match (&new, live) {
+            (Some(new), Some(_)) => {
+                let merged = self.apply(new, Write { dry_run: true, force: true }).await;
+                merged.unwrap_or_else(|_| new.clone())
+            }
+            (Some(new), None) => new.clone(),
+            (None, live) => live.unwrap_or_default(),
+        };
+        let mut objects = self.exemption_objects().await?;
+        objects.retain(|known| wanted.exemptions.iter().all(|new| title(new) != title(known)));
+        let mut exemptions = exemptions(objects.iter().chain(&wanted.exemptions));
         let today = crate::unlock::timestamp(crate::unlock::now());
-        exemptions.retain(|exemption| today.get(..10).is_none_or(|today| today <= exemption.expires.as_str()));
+        exemptions.retain(|exemption| today.get(..10).is_none_or(|today| !exemption.expired(today)));
         profile["status"] = json!({ "exemptions": exemptions });
         all.extend(new);
         all.extend(wanted.exemptions.iter().cloned());
@@ -245,22 +256,77 @@ impl Cluster {
         Ok(all)
     }
 
-    async fn change(&self, object: &Value, force: bool) -> Result<Change, Error> {
-        let Ok(place) = self.place(object) else { return Ok(Change::Unknown) };
-        let Some(live) = self.get(place).await? else { return Ok(Change::Create) };
-        let after = self.apply(object, Write { dry_run: true, force }).await?;
-        let (before, after) = (yaml::text(&essence(live)), yaml::text(&essence(after)));
-        Ok(if before == after { Change::Same } else { Change::Update(before, after) })
+    /// What would happen to an object, found by a dry run.
+    async fn step(&self, mut object: Value, force: bool) -> Result<Step, Error> {
+        let (change, before) = self.change(&mut object, force).await?;
+        Ok(Step { what: title(&object), change, object, before })
     }
 
-    /// Policies and bindings that an older Bedplate made.
+    async fn change(&self, object: &mut Value, force: bool) -> Result<(Change, Option<Value>), Error> {
+        let Ok(place) = self.place(object) else { return Ok((Change::Unknown, None)) };
+        let Some(live) = self.get(place).await? else { return Ok((Change::Create, None)) };
+        // A server-side apply that takes the last field out of a mapping leaves null there, which no definition allows.
+        if object["spec"] == json!({}) && live["spec"] != json!({}) {
+            object["spec"] = json!({ "modes": {} });
+        }
+        // To ask for a dry run makes the API server compile the policy, which takes it a second.
+        if is_guard(object) && is_as_wanted(&live, object) {
+            return Ok((Change::Same, Some(live)));
+        }
+        let before = yaml::text(&essence(live.clone()));
+        let text = |object| yaml::text(&essence(object));
+        let (mut conflicts, answer) = if is_guard(object) {
+            // Ours alone: what others have changed or added there is theirs to tell of, whatever the values.
+            (foreign(&live), self.replace(object, &live, true).await)
+        } else {
+            match self.apply(object, Write { dry_run: true, force }).await {
+                Err(Error::Conflict(mut conflicts)) => {
+                    conflicts.retain(|conflict| !conflict.is_ours());
+                    (conflicts, self.apply(object, Write { dry_run: true, force: true }).await)
+                }
+                answer => (Vec::new(), answer),
+            }
+        };
+        conflicts.iter_mut().for_each(|conflict| conflict.date(&live));
+        let change = match answer.map(text) {
+            Ok(after) if after == before => Change::Same,
+            Ok(after) if force || conflicts.is_empty() => Change::Update(before, after),
+            Ok(after) => Change::Conflict(conflicts, before, after),
+            Err(Error::Refused(why)) => Change::Refused(why),
+            Err(error) => return Err(error),
+        };
+        Ok((change, Some(live)))
+    }
+
+    /// Does a step that makes or changes its object. Guards are Bedplate's alone and become exactly what is wanted: to
+    /// what others have added (a condition that is never met) a server-side apply would say nothing.
+    async fn put(&self, step: &Step, force: bool) -> Result<Value, Error> {
+        match step.before.as_ref().filter(|_| is_guard(&step.object) && step.change != Change::Create) {
+            Some(live) => self.replace(&step.object, live, false).await,
+            None => self.apply(&step.object, Write { dry_run: false, force }).await,
+        }
+    }
+
+    /// Our bindings, where the definition of what they are held against is gone: the API server cannot configure their
+    /// policies and refuses everything that these look at, also the definition that would bring it back.
+    async fn blocking(&self) -> Result<Vec<Value>, Error> {
+        if self.kind(names::GROUP, "StabilityProfile").is_some() {
+            return Ok(Vec::new());
+        }
+        let mut found = self.ours(ADMISSION, "ValidatingAdmissionPolicyBinding").await?;
+        found.retain(is_ours);
+        Ok(found)
+    }
+
+    /// Policies and bindings that an older Bedplate made. What a probe has left is the next one's.
     async fn stale(&self, desired: &[Value]) -> Result<Vec<Value>, Error> {
         let wanted: Vec<String> = desired.iter().map(title).collect();
         let mut stale = Vec::new();
         for kind in OWN_KINDS {
             let Some(resource) = self.kind(ADMISSION, kind) else { continue };
-            self.list(resource, None, true, |object| {
-                if is_ours(&object) && !wanted.contains(&title(&object)) {
+            // Whole: what is removed is kept for the rollback.
+            self.list(resource, None, false, |object| {
+                if is_ours(&object) && !probe::is_of_it(&object) && !wanted.contains(&title(&object)) {
                     stale.push(object);
                 }
             })
@@ -282,6 +348,50 @@ impl Cluster {
     }
 }
 
+/// Whether steps can be done: nothing is begun that would stop half-way at what is known before.
+fn settled(steps: &[Step]) -> Result<(), Error> {
+    let mut conflicts = Vec::new();
+    for step in steps {
+        match &step.change {
+            Change::Conflict(found, ..) => conflicts.extend(found.iter().cloned()),
+            Change::Refused(why) => return Err(Error::Refused(why.clone())),
+            _ => {}
+        }
+    }
+    if conflicts.is_empty() { Ok(()) } else { Err(Error::Conflict(conflicts)) }
+}
+
+fn is_binding(object: &Value) -> bool {
+    object["kind"] == "ValidatingAdmissionPolicyBinding"
+}
+
+fn is_guard(object: &Value) -> bool {
+    OWN_KINDS.iter().any(|kind| object["kind"] == *kind)
+}
+
+/// Whether a guard is as it is wanted, besides labels and annotations of others. The API server writes defaults into it,
+/// which say what their absence says.
+fn is_as_wanted(live: &Value, wanted: &Value) -> bool {
+    fn said(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                let fields = map.iter().filter(|(key, value)| *key != "scope" || *value != "*");
+                let fields = fields.map(|(key, value)| (key.clone(), said(value)));
+                fields.filter(|(_, value)| value.as_object().is_none_or(|map| !map.is_empty())).collect()
+            }
+            Value::Array(items) => items.iter().map(said).collect(),
+            other => other.clone(),
+        }
+    }
+    let labels = wanted["metadata"]["labels"].as_object().into_iter().flatten();
+    said(&live["spec"]) == said(&wanted["spec"])
+        && labels.into_iter().all(|(key, value)| live["metadata"]["labels"].get(key) == Some(value))
+}
+
+fn is_definition(object: &Value) -> bool {
+    object["kind"] == "CustomResourceDefinition"
+}
+
 /// `Kind name`.
 #[must_use]
 pub fn title(object: &Value) -> String {
@@ -289,7 +399,7 @@ pub fn title(object: &Value) -> String {
     format!("{} {}", text("/kind"), text("/metadata/name"))
 }
 
-fn is_ours(object: &Value) -> bool {
+pub(crate) fn is_ours(object: &Value) -> bool {
     let label = "/metadata/labels/app.kubernetes.io~1managed-by";
     object.pointer(label).and_then(Value::as_str) == Some(names::FIELD_MANAGER)
         && object.pointer("/metadata/name").and_then(Value::as_str).is_some_and(|name| name.ends_with(names::GROUP))
@@ -319,5 +429,38 @@ fn sorted(value: Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// To ask the API server takes it a second a policy; to be wrong would leave a guard open.
+    #[test]
+    fn a_guard_with_defaults_is_as_wanted_and_a_softened_one_is_not() {
+        let served = |_: &str, _: &str| None;
+        let profile = first_profile(true);
+        for wanted in enforce::objects(enforce::Installation { profile: &profile, served: &served }) {
+            let mut live = wanted.clone();
+            live["metadata"]["labels"]["team"] = json!("platform");
+            if let Some(constraints) = live.pointer_mut("/spec/matchConstraints") {
+                constraints["objectSelector"] = json!({});
+                constraints["resourceRules"][0]["scope"] = json!("*");
+            }
+            assert!(is_as_wanted(&live, &wanted), "{}", title(&wanted));
+            let softened = [
+                ("/spec", "failurePolicy", json!("Ignore")),
+                ("/spec", "matchConditions", json!([])),
+                ("/spec", "validationActions", json!([])),
+                ("/spec", "matchResources", json!({ "namespaceSelector": { "matchLabels": { "a": "b" } } })),
+                ("/metadata/labels", "app.kubernetes.io/managed-by", json!("helm")),
+            ];
+            for (part, key, value) in softened {
+                let mut live = live.clone();
+                live.pointer_mut(part).unwrap()[key] = value;
+                assert!(!is_as_wanted(&live, &wanted), "{} {key}", title(&wanted));
+            }
+        }
     }
 }

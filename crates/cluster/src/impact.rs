@@ -5,7 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use bedplate_model::{Node, Object, Workload};
 use serde_json::Value;
 
+use crate::error::note;
 use crate::{Cluster, Error, Place, Resource};
+
+/// Kinds besides the workloads that are looked at.
+pub(crate) const LOOKED_AT: &[(&str, &str)] = &[
+    ("", "Namespace"),
+    ("", "Service"),
+    ("", "PersistentVolumeClaim"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+];
 
 /// What a deletion would take along.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +33,8 @@ pub struct Impact {
     pub protected: Vec<String>,
     /// Who last wrote the objects, by field manager.
     pub users: BTreeMap<String, usize>,
+    /// What could not be looked at, and why.
+    pub unread: BTreeMap<String, String>,
 }
 
 impl Cluster {
@@ -50,6 +61,10 @@ impl Cluster {
                 }
             }
             ("", "Namespace") => {
+                for group in self.unanswered() {
+                    let why = "the server behind this API does not answer: nothing is known of its objects".to_owned();
+                    impact.unread.insert(group.clone(), why);
+                }
                 for resource in self.resources().iter().filter(|r| r.namespaced && r.can("list") && r.can("delete")) {
                     // Events go by themselves, and there are many.
                     if resource.kind != "Event" {
@@ -98,7 +113,7 @@ impl Cluster {
                     continue;
                 }
                 let mut found = Vec::new();
-                self.list(resource, namespace.filter(|_| resource.namespaced), true, |item| {
+                let read = self.list(resource, namespace.filter(|_| resource.namespaced), true, |item| {
                     let uid = item.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
                     let references = item.pointer("/metadata/ownerReferences").and_then(Value::as_array);
                     let ours = references.into_iter().flatten().any(|reference| {
@@ -108,8 +123,8 @@ impl Cluster {
                         next.insert(uid);
                         found.push(item);
                     }
-                })
-                .await?;
+                });
+                note(&mut impact.unread, resource, read.await)?;
                 for item in found {
                     self.add(resource, &item, impact).await?;
                 }
@@ -130,11 +145,11 @@ impl Cluster {
         each: &mut impl FnMut(&Value),
     ) -> Result<(), Error> {
         let mut found = Vec::new();
-        self.list(resource, namespace, true, |item| {
+        let read = self.list(resource, namespace, true, |item| {
             each(&item);
             found.push(item);
-        })
-        .await?;
+        });
+        note(&mut impact.unread, resource, read.await)?;
         for item in found {
             self.add(resource, &item, impact).await?;
         }

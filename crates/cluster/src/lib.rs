@@ -10,29 +10,42 @@
 
 pub mod audit;
 pub mod bundle;
+mod config;
 pub mod error;
 pub mod impact;
-
+mod journal;
+mod ownership;
+mod page;
+mod probe;
+pub mod profile;
 pub mod prove;
+pub mod rbac;
+mod removal;
 pub mod resource;
+pub mod rights;
+mod transport;
 pub mod unlock;
 pub mod yaml;
 
 use std::path::Path;
+use std::time::Duration;
 
-use http::{Method, Request, header};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use http::{Request, header};
+use kube::Client;
 use serde_json::Value;
 
 pub use error::Error;
 pub use resource::{Place, Resource};
 
+use ownership::Conflict;
+use page::Pages;
+use resource::Served;
+
 /// The oldest server that Bedplate's guards work on: `ValidatingAdmissionPolicy` in `admissionregistration.k8s.io/v1`.
 pub const OLDEST_MINOR: u32 = 30;
 
-/// Objects a page: bounds what one answer holds.
-const PAGE: u32 = 250;
+/// How long a server may be silent where nobody says otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to an API server, and what that serves.
 #[derive(Clone)]
@@ -44,9 +57,10 @@ pub struct Cluster {
     pub version: String,
     /// Its minor version, such as 37.
     pub minor: u32,
-    /// Who we are to it.
+    /// Who we are to it; empty where it does not tell (before 1.28).
     pub user: String,
-    resources: Vec<Resource>,
+    served: Served,
+    patience: Duration,
 }
 
 /// Says what a request is for, so that a refusal can name the rights that are missing.
@@ -63,30 +77,28 @@ impl Cluster {
     /// another file, `context` chooses one of the file's.
     ///
     /// # Errors
-    /// No configuration, a server that cannot be reached or is too old, a user that it does not know.
+    /// No configuration, a server that cannot be reached, a user that it does not know.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, Error> {
-        let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
-        let unusable = |error: &dyn std::fmt::Display| Error::Config(error.to_string());
-        let config = match (kubeconfig, context) {
-            (Some(path), _) => {
-                let file = Kubeconfig::read_from(path).map_err(|error| unusable(&error))?;
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| unusable(&error))?
-            }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?,
-            (None, None) => Config::infer().await.map_err(|error| unusable(&error))?,
-        };
-        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = Client::try_from(config).map_err(|error| Error::Config(error.to_string()))?;
-        let version = client.apiserver_version().await.map_err(|error| Error::of_connection(&server, error))?;
-        let digits = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let mut cluster = Self {
-            client,
-            server,
-            version: version.git_version.clone(),
-            minor: digits.parse().unwrap_or(0),
-            user: String::new(),
-            resources: Vec::new(),
-        };
+        Self::connect_within(kubeconfig, context, PATIENCE).await
+    }
+
+    /// The same with another patience: how long the server may be silent, in every request.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn connect_within(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+        patience: Duration,
+    ) -> Result<Self, Error> {
+        let (client, server) = config::client(kubeconfig, context).await?;
+        let (version, user) = (String::new(), String::new());
+        let mut cluster = Self { client, server, version, minor: 0, user, served: Served::default(), patience };
+        let version = cluster.read("/version", "application/json").await?;
+        let text = |key: &str| version.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        cluster.version = text("gitVersion");
+        // Some hosts write `28+`.
+        cluster.minor = text("minor").trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
         cluster.user = cluster.who_am_i().await?;
         cluster.discover().await?;
         Ok(cluster)
@@ -103,30 +115,50 @@ impl Cluster {
     /// # Errors
     /// Where it does not answer.
     pub async fn discover(&mut self) -> Result<(), Error> {
-        const FORM: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        let mut resources = Vec::new();
+        const FORM: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
+            application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+        let mut served = Served::default();
         for path in ["/api", "/apis"] {
-            let request = Request::get(path).header(header::ACCEPT, FORM).body(Vec::new());
-            let answer: Value = self.send(request).await?;
-            resource::of_discovery(&answer, &mut resources);
+            let answer = self.read(path, FORM).await?;
+            if answer.get("kind").and_then(Value::as_str) == Some("APIGroupDiscoveryList") {
+                served.add_groups(&answer);
+                continue;
+            }
+            // A server before 1.26: one question a group and version.
+            let versions =
+                if path == "/api" { vec![(String::new(), "v1".to_owned())] } else { resource::groups(&answer) };
+            for (group, version) in versions {
+                let path =
+                    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+                match self.read(&path, "application/json").await {
+                    Ok(answer) => served.add_version(&group, &version, &answer),
+                    Err(Error::Server { .. } | Error::NotKubernetes { .. }) => {
+                        served.unanswered.push(format!("{group}/{version}"));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        self.resources = resources;
+        self.served = served;
         Ok(())
     }
 
     async fn who_am_i(&self) -> Result<String, Error> {
         let body = serde_json::json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
-        let request = Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body.to_string().into_bytes());
-        let answer: Value = self.send(request).await?;
-        Ok(answer.pointer("/status/userInfo/username").and_then(Value::as_str).unwrap_or_default().to_owned())
+        match self.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &body).await {
+            Ok(answer) => {
+                Ok(answer.pointer("/status/userInfo/username").and_then(Value::as_str).unwrap_or_default().to_owned())
+            }
+            // Older servers have no such question, and some hosts switch it off.
+            Err(Error::Server { .. } | Error::NotKubernetes { .. }) => Ok(String::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The served resource of a group and kind, in its preferred version.
     #[must_use]
     pub fn kind(&self, group: &str, kind: &str) -> Option<&Resource> {
-        self.resources.iter().find(|resource| resource.group == group && resource.kind == kind)
+        self.resources().iter().find(|resource| resource.group == group && resource.kind == kind)
     }
 
     /// The served resource that a person means: `crd`, `pods`, `tfjobs.kubeflow.org`, `Deployment`.
@@ -134,16 +166,21 @@ impl Cluster {
     /// # Errors
     /// Where the server has none of that name.
     pub fn named(&self, name: &str) -> Result<&Resource, Error> {
-        self.resources
-            .iter()
-            .find(|resource| resource.is_called(name))
-            .ok_or_else(|| Error::NoSuchResource(name.to_owned()))
+        let found = self.resources().iter().find(|resource| resource.is_called(name));
+        found.ok_or_else(|| Error::NoSuchResource(name.to_owned()))
     }
 
     /// Every resource that is served, one version of each.
     #[must_use]
     pub fn resources(&self) -> &[Resource] {
-        &self.resources
+        &self.served.resources
+    }
+
+    /// Groups and versions that another server behind this one should serve, and does not: nothing is known of their
+    /// objects.
+    #[must_use]
+    pub fn unanswered(&self) -> &[String] {
+        &self.served.unanswered
     }
 
     /// Where an object stands.
@@ -181,6 +218,16 @@ impl Cluster {
     /// # Errors
     /// A conflict with another field manager, a refusal, no rights.
     pub async fn apply(&self, object: &Value, options: Write) -> Result<Value, Error> {
+        match self.apply_once(object, options).await {
+            // What Bedplate wrote by other requests is Bedplate's too.
+            Err(Error::Conflict(conflicts)) if conflicts.iter().all(Conflict::is_ours) => {
+                self.apply_once(object, Write { force: true, ..options }).await
+            }
+            other => other,
+        }
+    }
+
+    async fn apply_once(&self, object: &Value, options: Write) -> Result<Value, Error> {
         let place = self.place(object)?;
         let path = format!(
             "{}?fieldManager={}&fieldValidation=Strict{}{}",
@@ -193,6 +240,34 @@ impl Cluster {
             .header(header::CONTENT_TYPE, "application/apply-patch+yaml")
             .body(object.to_string().into_bytes());
         self.ask(place.asked("patch"), request).await
+    }
+
+    /// Makes an object that is there exactly what is given, as Bedplate's: what others have added to its fields goes.
+    /// Their labels and annotations stay.
+    ///
+    /// # Errors
+    /// A refusal, no rights, no such object, one that changes meanwhile.
+    pub async fn replace(&self, object: &Value, live: &Value, dry_run: bool) -> Result<Value, Error> {
+        let place = self.place(object)?;
+        let mut wanted = object.clone();
+        wanted["metadata"] = live["metadata"].clone();
+        if let Some(metadata) = wanted["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+            for part in ["labels", "annotations"] {
+                for (key, value) in object["metadata"][part].as_object().into_iter().flatten() {
+                    metadata.entry(part).or_insert_with(|| Value::Object(serde_json::Map::new()))[key] = value.clone();
+                }
+            }
+        }
+        let path = format!(
+            "{}?fieldManager={}{}",
+            place.path(),
+            bedplate_model::names::FIELD_MANAGER,
+            if dry_run { "&dryRun=All" } else { "" },
+        );
+        let request =
+            Request::put(path).header(header::CONTENT_TYPE, "application/json").body(wanted.to_string().into_bytes());
+        self.ask(place.asked("update"), request).await
     }
 
     /// Merges a patch into an object or its `status`.
@@ -242,8 +317,8 @@ impl Cluster {
         self.ask(place.asked(verb), Request::delete(path).body(Vec::new())).await.map(drop)
     }
 
-    /// Gives every object of a resource to `each`, a page at a time: no more than a page is ever held. With `metadata`
-    /// only that of each is sent.
+    /// Gives every object of a resource to `each`, one at a time: no more than one is ever held. With `metadata` only
+    /// that of each is sent.
     ///
     /// # Errors
     /// No rights, no answer. A list that grew too old is begun again by the server's own token.
@@ -254,55 +329,16 @@ impl Cluster {
         metadata: bool,
         mut each: impl FnMut(Value),
     ) -> Result<usize, Error> {
-        const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        let place = Place { resource, namespace, name: "" };
-        let (mut token, mut seen) = (String::new(), 0);
-        loop {
-            let mut path = format!("{}?limit={PAGE}", place.path());
-            if !token.is_empty() {
-                path.push_str("&continue=");
-                path.push_str(&token);
-            }
-            let mut request = Request::get(path);
-            if metadata {
-                request = request.header(header::ACCEPT, METADATA);
-            }
-            let mut page = match self.ask(place.asked("list"), request.body(Vec::new())).await {
-                Ok(page) => page,
-                // The token outlived what etcd keeps; the answer has one that goes on from there.
-                Err(Error::Expired(next)) if !next.is_empty() && next != token => {
-                    token = next;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if let Some(items) = page.get_mut("items").and_then(Value::as_array_mut) {
-                for mut item in items.drain(..) {
-                    // A list's items leave out what the list says.
-                    if let Some(object) = item.as_object_mut() {
-                        object.insert("apiVersion".to_owned(), resource.api_version().into());
-                        object.insert("kind".to_owned(), resource.kind.clone().into());
-                    }
-                    seen += 1;
-                    each(item);
-                }
-            }
-            match page.pointer("/metadata/continue").and_then(Value::as_str) {
-                Some(next) if !next.is_empty() => next.clone_into(&mut token),
-                _ => return Ok(seen),
-            }
-        }
-    }
-
-    async fn ask(&self, asked: Asked<'_>, request: http::Result<Request<Vec<u8>>>) -> Result<Value, Error> {
-        let request = request.map_err(|error| Error::Request(error.to_string()))?;
-        self.client.request(request).await.map_err(|error| Error::of_request(&self.server, &self.user, asked, error))
-    }
-
-    async fn send(&self, request: http::Result<Request<Vec<u8>>>) -> Result<Value, Error> {
-        let request = request.map_err(|error| Error::Request(error.to_string()))?;
-        debug_assert!(request.method() == Method::GET || request.method() == Method::POST);
-        self.client.request(request).await.map_err(|error| Error::of_connection(&self.server, error))
+        let mut pages = Pages::new(Place { resource, namespace, name: "" }, metadata);
+        let mut seen = 0;
+        while pages
+            .next(self, &mut |object| {
+                seen += 1;
+                each(object);
+            })
+            .await?
+        {}
+        Ok(seen)
     }
 }
 

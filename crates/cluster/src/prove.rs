@@ -10,10 +10,23 @@ use bedplate_model::{FieldPath, Guarantee, Node, Object, Profile, Segment, Workl
 use include_dir::{Dir, include_dir};
 use serde_json::{Value, json};
 
-use crate::{Cluster, Error, Place, Resource, Write};
+use crate::{Cluster, Error, Place, Resource};
 
 /// One manifest a kind, as the projects publish them.
 static EXAMPLES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../examples/kinds");
+
+/// Kinds whose objects people mark against deletion.
+pub(crate) const MARKED: &[(&str, &str)] = &[
+    ("", "Namespace"),
+    ("", "PersistentVolumeClaim"),
+    ("", "Service"),
+    ("apps", "Deployment"),
+    ("apps", "StatefulSet"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("apps.kruise.io", "CloneSet"),
+    ("serving.kserve.io", "InferenceService"),
+    ("networking.k8s.io", "Ingress"),
+];
 
 /// What came of an attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,7 +65,8 @@ impl Cluster {
         namespace: &str,
         mut each: impl FnMut(&Attempt),
     ) -> Result<(), Error> {
-        let profile = self.profile().await?;
+        self.new_enough()?;
+        let profile = self.profile().await?.profile;
         if guarantees.contains(&Guarantee::Admission) {
             self.prove_admission(&profile, namespace, &mut each).await?;
         }
@@ -169,17 +183,6 @@ impl Cluster {
 
     /// Objects that are marked, of the kinds that people mark.
     async fn marked(&self) -> Result<Vec<(&Resource, Option<String>, String)>, Error> {
-        const MARKED: &[(&str, &str)] = &[
-            ("", "Namespace"),
-            ("", "PersistentVolumeClaim"),
-            ("", "Service"),
-            ("apps", "Deployment"),
-            ("apps", "StatefulSet"),
-            ("apiextensions.k8s.io", "CustomResourceDefinition"),
-            ("apps.kruise.io", "CloneSet"),
-            ("serving.kserve.io", "InferenceService"),
-            ("networking.k8s.io", "Ingress"),
-        ];
         let mut found = Vec::new();
         for (group, kind) in MARKED {
             let Some(resource) = self.kind(group, kind) else { continue };
@@ -196,23 +199,6 @@ impl Cluster {
             .await?;
         }
         Ok(found)
-    }
-
-    /// Whether a dry run of a profile is refused by none of ours: the guards are asked already.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn guards_answer(&self) -> Result<bool, Error> {
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": "bedplate-proof", "namespace": "default" },
-            "spec": { "containers": [{ "name": "a", "image": "docker.io/library/busybox:1.36",
-                "resources": { "limits": { "nvidia.com/gpu": "1000" } } }] },
-        });
-        match self.apply(&pod, Write { dry_run: true, force: true }).await {
-            Err(Error::Refused(why)) => Ok(why.contains(names::GROUP)),
-            _ => Ok(false),
-        }
     }
 }
 

@@ -94,32 +94,119 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Reads an `APIGroupDiscoveryList` (`apidiscovery.k8s.io/v2`): of each group's resources the first version, which is
-/// the one that the server prefers.
-pub(crate) fn of_discovery(answer: &Value, out: &mut Vec<Resource>) {
-    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let texts = |value: &Value, key: &str| {
-        list(value, key).iter().filter_map(|item| item.as_str().map(str::to_owned)).collect::<Vec<_>>()
-    };
-    for group in list(answer, "items") {
-        let name = text(&group, "/metadata/name");
-        for version in list(&group, "versions") {
-            for resource in list(&version, "resources") {
-                let kind = text(&resource, "/responseKind/kind");
-                if out.iter().any(|known| known.group == name && known.kind == kind) {
-                    continue;
+/// The plural of a kind, by the rules of English that Kubernetes' own kinds follow.
+#[must_use]
+pub fn plural(kind: &str) -> String {
+    let kind = kind.to_ascii_lowercase();
+    if kind.ends_with('s') || kind.ends_with('x') {
+        format!("{kind}es")
+    } else if let Some(stem) = kind.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o'])) {
+        format!("{stem}ies")
+    } else {
+        format!("{kind}s")
+    }
+}
+
+/// What a server serves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Served {
+    /// Of each group and kind the version that the server prefers.
+    pub(crate) resources: Vec<Resource>,
+    /// Groups and versions that are served by another server, which does not answer: `metrics.k8s.io/v1beta1`.
+    pub(crate) unanswered: Vec<String>,
+}
+
+fn text(value: &Value, path: &str) -> String {
+    value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn texts(value: &Value, key: &str) -> Vec<String> {
+    list(value, key).filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+impl Served {
+    /// Reads an `APIGroupDiscoveryList` (`apidiscovery.k8s.io/v2`). The first version is the one that the server prefers.
+    pub(crate) fn add_groups(&mut self, answer: &Value) {
+        for group in list(answer, "items") {
+            let name = text(group, "/metadata/name");
+            for version in list(group, "versions") {
+                // Of a server behind the server that does not answer; its resources may be missing.
+                if text(version, "/freshness") == "Stale" {
+                    self.unanswered.push(format!("{name}/{}", text(version, "/version")));
                 }
-                out.push(Resource {
-                    group: name.clone(),
-                    version: text(&version, "/version"),
-                    plural: text(&resource, "/resource"),
-                    kind,
-                    namespaced: text(&resource, "/scope") == "Namespaced",
-                    verbs: texts(&resource, "verbs"),
-                    short: texts(&resource, "shortNames"),
+                for resource in list(version, "resources") {
+                    self.add(Resource {
+                        group: name.clone(),
+                        version: text(version, "/version"),
+                        plural: text(resource, "/resource"),
+                        kind: text(resource, "/responseKind/kind"),
+                        namespaced: text(resource, "/scope") == "Namespaced",
+                        verbs: texts(resource, "verbs"),
+                        short: texts(resource, "shortNames"),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads an `APIResourceList`: what servers before 1.26 answer, a group and version at a time.
+    pub(crate) fn add_version(&mut self, group: &str, version: &str, answer: &Value) {
+        for resource in list(answer, "resources") {
+            let plural = text(resource, "/name");
+            // Subresources stand between the others.
+            if !plural.contains('/') {
+                self.add(Resource {
+                    group: group.to_owned(),
+                    version: version.to_owned(),
+                    plural,
+                    kind: text(resource, "/kind"),
+                    namespaced: resource.get("namespaced") == Some(&Value::Bool(true)),
+                    verbs: texts(resource, "verbs"),
+                    short: texts(resource, "shortNames"),
                 });
             }
+        }
+    }
+
+    fn add(&mut self, resource: Resource) {
+        let known = |known: &Resource| known.group == resource.group && known.kind == resource.kind;
+        if !resource.kind.is_empty() && !self.resources.iter().any(known) {
+            self.resources.push(resource);
+        }
+    }
+}
+
+/// The groups and versions of an `APIGroupList`, those that the server prefers first.
+pub(crate) fn groups(answer: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for group in list(answer, "groups") {
+        let preferred = text(group, "/preferredVersion/version");
+        let mut versions: Vec<String> = list(group, "versions").map(|version| text(version, "/version")).collect();
+        versions.sort_by_key(|version| *version != preferred);
+        found.extend(versions.into_iter().map(|version| (text(group, "/name"), version)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plural;
+
+    #[test]
+    fn kinds_of_kubernetes_are_many_as_it_calls_them() {
+        for (kind, many) in [
+            ("PersistentVolumeClaim", "persistentvolumeclaims"),
+            ("Ingress", "ingresses"),
+            ("StorageClass", "storageclasses"),
+            ("NetworkPolicy", "networkpolicies"),
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+            ("Gateway", "gateways"),
+        ] {
+            assert_eq!(plural(kind), many);
         }
     }
 }

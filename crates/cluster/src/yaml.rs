@@ -65,7 +65,7 @@ fn leaf(value: &Value) -> String {
 }
 
 /// Quoted as JSON, which YAML reads too, wherever it could be read as something else.
-fn scalar(text: &str) -> String {
+pub(crate) fn scalar(text: &str) -> String {
     let plain = !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':' | b'@'))
         && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')

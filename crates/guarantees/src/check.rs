@@ -65,6 +65,8 @@ pub struct Located {
 
 /// The name of findings about text that could not be read.
 pub const SYNTAX: &str = "syntax";
+/// The name of findings about a profile or an exemption that says what it cannot mean.
+pub const PROFILE: &str = "profile";
 /// The name of findings about a suppression that cannot be honoured, or does nothing.
 pub const SUPPRESSION: &str = "suppression";
 
@@ -89,6 +91,22 @@ pub fn check(source: Source<'_>, run: Run<'_>) -> Checked {
     out
 }
 
+/// Exemptions that have lapsed, as findings in the profile's own text.
+#[must_use]
+pub fn lapsed(profile: &Profile, today: &str) -> Checked {
+    let lapsed = profile.exemptions.iter().filter(|(exemption, _)| exemption.expired(today));
+    let findings = lapsed.map(|(exemption, span)| {
+        let subject = &exemption.subject.name;
+        let message = format!("the exemption of `{subject}` from `{}` lapsed on {}", exemption.rule, exemption.expires);
+        let mut finding = Finding::new(*span, message)
+            .help("fix what it exempts and take it away, or give it a new end with its reason");
+        finding.rule = "exemption-expired";
+        finding.severity = Severity::Error;
+        Located { span: *span, related: Vec::new(), document: None, finding }
+    });
+    Checked { findings: findings.collect(), ..Checked::default() }
+}
+
 /// Learns what other files may ask about this one.
 pub fn survey(text: &str, neighbours: &mut Neighbours) {
     if let Ok(parsed) = read_some(text, &Limits::DEFAULT, Neighbours::may_learn_from) {
@@ -110,6 +128,12 @@ fn yaml(source: Source<'_>, run: Run<'_>, out: &mut Checked) {
         out.findings.push(syntax(error));
     }
     for (index, document) in parsed.documents.iter().enumerate() {
+        // A profile or an exemption, wherever it stands: the file that is in force, or one on its way to a cluster.
+        let root = &document.root;
+        if root.get("apiVersion").and_then(|node| node.as_str()) == Some(bedplate_model::names::API_VERSION) {
+            let mistakes = Profile::mistakes(root, &crate::names());
+            out.findings.extend(mistakes.into_iter().map(|error| mistake(error, PROFILE)));
+        }
         for object in Object::of(document) {
             out.subjects += 1;
             let found = object_findings(&object, run);
@@ -281,8 +305,14 @@ fn inside(text: &str, node: &bedplate_model::Node<'_>, inner: Span) -> Option<Sp
 }
 
 fn syntax(error: bedplate_model::SyntaxError) -> Located {
+    mistake(error, SYNTAX)
+}
+
+/// A mistake of a text as a finding of it.
+#[must_use]
+pub fn mistake(error: bedplate_model::SyntaxError, rule: &'static str) -> Located {
     let mut finding = Finding::new(error.span, error.message);
-    finding.rule = SYNTAX;
+    finding.rule = rule;
     finding.severity = Severity::Error;
     if let Some(help) = error.help {
         finding = finding.help(help);

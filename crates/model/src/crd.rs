@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::exemption::Exemption;
 use crate::guarantee::Guarantee;
 use crate::names;
-use crate::profile::{Spec, contradiction};
+use crate::profile::Spec;
+use crate::profile::contradiction::{self, Contradiction};
 
 /// What the cluster says of a profile. Written by Bedplate, read by the guards.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -15,11 +16,21 @@ use crate::profile::{Spec, contradiction};
 pub struct Status {
     /// The exemptions that the guards honour: those of the Exemption objects.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
     pub exemptions: Vec<Exemption>,
     /// The generation of the profile that this was said of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// How it stands: `Applied`, with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// What the cluster says of an exemption.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExemptionStatus {
+    /// How it stands: `Honoured`, with its reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -47,59 +58,56 @@ pub fn definitions(rules: &[&str]) -> Vec<Value> {
     vec![profile(rules), exemption(rules)]
 }
 
-/// CEL: whether `self` is the name of a rule, or one of `more`.
-fn is_known(name: &str, rules: &[&str], more: &[&str]) -> String {
-    let names: Vec<_> = rules.iter().chain(more).map(|name| format!("'{name}'")).collect();
-    format!("{name} in [{}]", names.join(", "))
+/// A rule of a schema: texts in `list` are names of `what`, which `names` are.
+fn known(list: &str, names: &[&str], what: &str) -> Value {
+    let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
+    let is = format!("k in [{}]", names.join(", "));
+    json!({
+        "rule": format!("{list}.all(k, {is})"),
+        "message": format!("there is no {what} of that name: `bedplate rules` lists them"),
+        "messageExpression": format!("'there is no {what} `' + {list}.filter(k, !({is}))[0] + '`: bedplate rules lists them'"),
+    })
+}
+
+/// Makes the API server ask for a rule of a part of a schema; empty for the whole.
+fn ask(schema: &mut Value, section: &str, validation: Value) {
+    let path = if section.is_empty() { String::new() } else { format!("/properties/{section}") };
+    let Some(at) = schema.pointer_mut(&path) else { return };
+    match at.get_mut("x-kubernetes-validations").and_then(Value::as_array_mut) {
+        Some(all) => all.push(validation),
+        None => at["x-kubernetes-validations"] = json!([validation]),
+    }
+}
+
+fn refuse<T>(schema: &mut Value, table: &[Contradiction<T>]) {
+    for wrong in table {
+        let mut validation = json!({ "rule": (wrong.rule)(), "message": wrong.message });
+        if !wrong.field.is_empty() {
+            validation["fieldPath"] = format!(".{}", wrong.field).into();
+        }
+        ask(schema, wrong.section, validation);
+    }
 }
 
 /// What the API server asks of settings: that they name rules that exist, and do not contradict themselves.
 fn judge(settings: &mut Value, rules: &[&str]) {
-    let mut ask = |section: &str, rule: String, message: &str, more: Value| {
-        if let Some(at) = settings.pointer_mut(&format!("/properties/{section}")) {
-            let mut validation = json!({ "rule": rule, "message": message });
-            validation
-                .as_object_mut()
-                .zip(more.as_object())
-                .into_iter()
-                .for_each(|(all, more)| all.extend(more.clone()));
-            if at.get("x-kubernetes-validations").is_none() {
-                at["x-kubernetes-validations"] = json!([]);
-            }
-            at["x-kubernetes-validations"].as_array_mut().into_iter().for_each(|all| all.push(validation.clone()));
-        }
-    };
-    for wrong in contradiction::TABLE {
-        let place =
-            if wrong.field.is_empty() { json!({}) } else { json!({ "fieldPath": format!(".{}", wrong.field) }) };
-        ask(wrong.section, (wrong.rule)(), wrong.message, place);
-    }
-    for (section, more, what) in
-        [("rules", &[][..], "a rule"), ("modes", &Guarantee::ALL.map(Guarantee::name), "a rule or a guarantee")]
+    refuse(settings, contradiction::SETTINGS);
+    let mut modes = Guarantee::ALL.map(Guarantee::name).to_vec();
+    modes.extend_from_slice(rules);
+    for (section, names, what) in
+        [("rules", rules, "rule"), ("modes", &modes, "rule or guarantee"), ("fixes", rules, "rule")]
     {
-        let message = format!("each key is the name of {what}: `bedplate rules` lists them");
-        let unknown = is_known("k", rules, more);
-        let expression = json!({ "messageExpression":
-            format!("'`' + self.filter(k, !({unknown}))[0] + '` is not the name of {what}: bedplate rules lists them'") });
-        ask(section, format!("self.all(k, {unknown})"), &message, expression);
+        ask(settings, section, known("self", names, what));
     }
 }
 
 fn profile(rules: &[&str]) -> Value {
     let mut spec = structural::<Spec>();
-    bound(&mut spec);
     judge(&mut spec, rules);
     if let Some(entry) = spec.pointer_mut("/properties/namespaces/items") {
-        bound(entry);
         judge(entry, rules);
     }
-    limit(&mut spec, "/properties/namespaces", 64);
-    if let Some(names) = spec.pointer_mut("/properties/namespaces/items/properties/names") {
-        texts(names, 64, 63, "^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$");
-        names["minItems"] = json!(1);
-    }
-    let mut status = structural::<Status>();
-    limit(&mut status, "/properties/exemptions", 256);
+    refuse(&mut spec, contradiction::SPEC);
     let column = |name: &str, path: &str, text: &str| json!({ "name": name, "type": "string", "jsonPath": path, "description": text });
     definition(
         "StabilityProfile",
@@ -107,7 +115,7 @@ fn profile(rules: &[&str]) -> Value {
         &["stability"],
         "What a platform team wants of its cluster. An empty spec protects with good defaults.",
         &spec,
-        Some(&status),
+        &structural::<Status>(),
         &json!([
             { "name": "Job ceiling", "type": "integer", "jsonPath": ".spec.admission.acceleratorsPerJob",
                 "description": "Most accelerators of one job; empty means 8" },
@@ -120,24 +128,8 @@ fn profile(rules: &[&str]) -> Value {
 
 fn exemption(rules: &[&str]) -> Value {
     let mut spec = structural::<Exemption>();
-    let mut set = |path: &str, key: &str, value: Value| {
-        if let Some(at) = spec.pointer_mut(path) {
-            at[key] = value;
-        }
-    };
-    set("/properties/rule", "minLength", json!(1));
-    set("/properties/rule", "maxLength", json!(63));
-    set("/properties/reason", "maxLength", json!(1024));
-    set("/properties/expires", "pattern", json!("^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"));
-    set("/properties/subject/properties/name", "pattern", json!("^[a-z0-9.*-]+$"));
-    set("/properties/subject/properties/name", "maxLength", json!(253));
-    set("/properties/subject/properties/namespace", "pattern", json!("^[a-z0-9*-]+$"));
-    set("/properties/subject/properties/namespace", "maxLength", json!(63));
-    spec["x-kubernetes-validations"] = json!([
-        { "rule": is_known("self.rule", rules, &[]), "message": "there is no such rule: `bedplate rules` lists them",
-            "messageExpression": "'there is no rule `' + self.rule + '`: bedplate rules lists them'", "fieldPath": ".rule" },
-        { "rule": "self.reason.matches('\\\\S.*\\\\S')", "message": "an exemption needs a reason that a person can read next year" },
-    ]);
+    ask(&mut spec, "rule", known("[self]", rules, "rule"));
+    refuse(&mut spec, contradiction::EXEMPTION);
     let column = |name: &str, path: &str| json!({ "name": name, "type": "string", "jsonPath": path });
     definition(
         "Exemption",
@@ -145,49 +137,17 @@ fn exemption(rules: &[&str]) -> Value {
         &["exempt"],
         "Why one subject need not follow one rule, and until when.",
         &spec,
-        None,
+        &structural::<ExemptionStatus>(),
         &json!([
             column("Rule", ".spec.rule"),
             column("Kind", ".spec.subject.kind"),
             column("Namespace", ".spec.subject.namespace"),
             column("Subject", ".spec.subject.name"),
             column("Expires", ".spec.expires"),
+            column("Honoured", ".status.conditions[?(@.type=='Honoured')].status"),
             { "name": "Reason", "type": "string", "jsonPath": ".spec.reason", "priority": 1 },
         ]),
     )
-}
-
-/// Bounds without which the API server can't tell what a rule may cost, in settings.
-fn bound(settings: &mut Value) {
-    if let Some(registries) = settings.pointer_mut("/properties/admission/properties/registries") {
-        texts(registries, 256, 255, "^[a-z0-9][a-zA-Z0-9._:/-]*[a-zA-Z0-9]$");
-    }
-    if let Some(patterns) = settings.pointer_mut("/properties/deletion/properties/productionNamespaces") {
-        texts(patterns, 64, 63, "^[a-z0-9*]([-a-z0-9*]*[a-z0-9*])?$");
-    }
-    if let Some(groups) = settings.pointer_mut("/properties/deletion/properties/crdGroups") {
-        texts(groups, 64, 253, "^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$");
-    }
-    if let Some(fixes) = settings.pointer_mut("/properties/fixes") {
-        texts(fixes, 128, 63, "^[a-z0-9-]+$");
-    }
-    for key in ["rules", "modes"] {
-        if let Some(map) = settings.pointer_mut(&format!("/properties/{key}")) {
-            map["maxProperties"] = json!(128);
-        }
-    }
-}
-
-fn limit(schema: &mut Value, path: &str, items: u32) {
-    if let Some(list) = schema.pointer_mut(path) {
-        list["maxItems"] = json!(items);
-    }
-}
-
-fn texts(list: &mut Value, items: u32, length: u32, pattern: &str) {
-    list["maxItems"] = json!(items);
-    list["items"]["maxLength"] = json!(length);
-    list["items"]["pattern"] = json!(pattern);
 }
 
 fn definition(
@@ -196,25 +156,23 @@ fn definition(
     short: &[&str],
     text: &str,
     spec: &Value,
-    status: Option<&Value>,
+    status: &Value,
     columns: &Value,
 ) -> Value {
-    let mut properties = json!({
+    let properties = json!({
         "apiVersion": { "type": "string" },
         "kind": { "type": "string" },
         "metadata": { "type": "object" },
         "spec": spec,
+        "status": status,
     });
     let mut version = json!({
         "name": names::API_VERSION.rsplit('/').next(),
         "served": true,
         "storage": true,
         "additionalPrinterColumns": columns,
+        "subresources": { "status": {} },
     });
-    if let Some(status) = status {
-        properties["status"] = status.clone();
-        version["subresources"] = json!({ "status": {} });
-    }
     version["schema"] = json!({ "openAPIV3Schema": {
         "type": "object", "description": text, "properties": properties, "required": ["spec"],
     } });

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::SubjectRef;
+use crate::profile::{NAME, NAMESPACE};
 
 /// A day, as `YYYY-MM-DD`, compared as text.
 pub type Day = String;
@@ -12,13 +13,16 @@ pub type Day = String;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Exemption {
-    /// The rule's name.
+    /// The rule's name, such as `gpu-ceiling`.
+    #[schemars(length(max = 63))]
     pub rule: String,
     /// What is exempt.
     pub subject: ExemptSubject,
     /// Why, for the person who reads it next year.
+    #[schemars(length(max = 1024))]
     pub reason: String,
     /// The last day on which it holds, as YYYY-MM-DD.
+    #[schemars(length(max = 10))]
     pub expires: Day,
 }
 
@@ -28,12 +32,15 @@ pub struct Exemption {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExemptSubject {
     /// The kind, such as `PyTorchJob`.
+    #[schemars(length(max = 63))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// The namespace.
+    /// The namespace; `*` stands for any text.
+    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The name.
+    /// The name; `*` stands for any text.
+    #[schemars(length(max = 253), regex(pattern = NAME))]
     pub name: String,
 }
 

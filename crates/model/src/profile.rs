@@ -15,7 +15,7 @@ use crate::finding::Severity;
 use crate::guarantee::Guarantee;
 use crate::names;
 use crate::path::FieldPath;
-use crate::value::Span;
+use crate::value::{Node, Span};
 use crate::workload::kinds::crd_groups;
 
 /// What a platform team wants of its cluster. `spec: {}` protects with good defaults.
@@ -65,16 +65,35 @@ pub struct Spec {
     /// Settings that hold everywhere.
     #[serde(flatten)]
     pub settings: Settings,
-    /// Settings of some namespaces, which win over those above. Later entries win.
+    /// Settings of some namespaces, which win over those above. Of two entries for a namespace the later one wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub namespaces: Vec<NamespaceSettings>,
 }
+
+/// A registry: no scheme, no star, no tag (`distribution/reference`, `domain` and `path-component`).
+const REGISTRY: &str = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*$";
+pub(crate) const NAMESPACE: &str = "^[a-z0-9*]([a-z0-9*-]*[a-z0-9*])?$";
+pub(crate) const NAME: &str = "^[a-z0-9*]([a-z0-9*.-]*[a-z0-9*])?$";
+const RULE: &str = "^[a-z0-9-]+$";
+
+/// Patterns of texts, and what they are called to people.
+const PATTERNS: &[(&str, &str)] = &[
+    (
+        REGISTRY,
+        "a host and a path, such as `registry.example.com` or `docker.io/kubeflow`, without `https://`, `*` and tag",
+    ),
+    (NAMESPACE, "the name of a namespace: lower-case letters, digits and `-`, and `*` for any text"),
+    (NAME, "a name: lower-case letters, digits, `-` and `.`, and `*` for any text"),
+    (RULE, "the name of a rule"),
+];
 
 /// Settings of some namespaces.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceSettings {
     /// The namespaces; `*` stands for any text.
+    #[schemars(length(min = 1, max = 32), inner(length(max = 63), regex(pattern = NAMESPACE)))]
     pub names: Vec<String>,
     /// What differs in them.
     #[serde(flatten)]
@@ -87,14 +106,17 @@ pub struct NamespaceSettings {
 pub struct Settings {
     /// Severity of rules that differs from their own: `off`, `info`, `warning` or `error`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128))]
     pub rules: BTreeMap<String, Level>,
     /// How strictly guards hold on a cluster, by rule (`gpu-ceiling`) or by guarantee (`admission`); a rule's own word
     /// wins. Default `enforce`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128))]
     pub modes: BTreeMap<String, Mode>,
     /// Rules whose safe fixes the webhook makes in what is created or changed, before it is judged, such as
     /// `accelerator-request-mismatch`. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), inner(length(max = 63), regex(pattern = RULE)))]
     pub fixes: Option<Vec<String>>,
     /// No job takes more than its share, and only trusted images run.
     pub admission: Admission,
@@ -214,6 +236,7 @@ pub struct Admission {
     /// Where images may come from, such as `registry.example.com` or `docker.io/kubeflow`.
     /// Default: the registries that the projects of the field publish in.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), inner(length(max = 255), regex(pattern = REGISTRY)))]
     pub registries: Option<Vec<String>>,
 }
 
@@ -224,10 +247,12 @@ pub struct Deletion {
     /// Namespaces that production depends on; `*` stands for any text. Default `prod`,
     /// `prod-*`, `*-prod`, the same with `production`, `kubeflow`, `kserve`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 63), regex(pattern = NAMESPACE)))]
     pub production_namespaces: Option<Vec<String>>,
     /// API groups whose CRDs may not be deleted, besides those that models and jobs hang on; `*` stands for any text, and
     /// alone for every CRD. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 253), regex(pattern = NAME)))]
     pub crd_groups: Option<Vec<String>>,
 }
 
@@ -470,111 +495,32 @@ impl Profile {
         let mut seen = false;
         for document in &parsed.documents {
             let root = &document.root;
-            let fail = |errors: &mut Vec<SyntaxError>, path: FieldPath, message: String, help: Option<String>| {
-                errors.push(SyntaxError { message, span: path.locate(root).span(), help });
-            };
-            let kind = root.get("kind").and_then(|node| node.as_str()).unwrap_or_default();
-            let api_version = root.get("apiVersion").and_then(|node| node.as_str()).unwrap_or_default();
-            let schema = match kind {
-                "StabilityProfile" => schemars::schema_for!(StabilityProfile),
-                "Exemption" => schemars::schema_for!(ExemptionObject),
-                _ => {
-                    let message = "expected `kind: StabilityProfile` or `kind: Exemption`".to_owned();
-                    fail(
-                        &mut errors,
-                        FieldPath::default().key("kind"),
-                        message,
-                        Some(format!("start with `apiVersion: {}`", names::API_VERSION)),
-                    );
-                    continue;
+            match read(root, known_rules) {
+                Ok(Own::Exemption(exemption)) => {
+                    let span = FieldPath::default().key("spec").key("expires").locate(root).span();
+                    profile.exemptions.push((exemption, span));
                 }
-            };
-            if api_version != names::API_VERSION {
-                let message = format!("expected `apiVersion: {}`", names::API_VERSION);
-                fail(&mut errors, FieldPath::default().key("apiVersion"), message, None);
-                continue;
-            }
-            let before = errors.len();
-            errors.extend(schema::check(root, schema.as_value()));
-            if errors.len() > before {
-                continue;
-            }
-            let json = root.to_json();
-            let unknown = |rule: &str| {
-                let near = nearest(rule, known_rules);
-                (!known_rules.contains(&rule))
-                    .then(|| (format!("there is no rule `{rule}`"), near.map(|near| format!("did you mean `{near}`?"))))
-            };
-            if kind == "Exemption" {
-                match serde_json::from_value::<ExemptionObject>(json) {
-                    Ok(object) => {
-                        let at = |key: &str| FieldPath::default().key("spec").key(key);
-                        if let Some((message, help)) = unknown(&object.spec.rule) {
-                            fail(&mut errors, at("rule"), message, help);
-                        }
-                        if !is_day(&object.spec.expires) {
-                            fail(
-                                &mut errors,
-                                at("expires"),
-                                "not a day".to_owned(),
-                                Some("write it as YYYY-MM-DD".to_owned()),
-                            );
-                        }
-                        if object.spec.reason.trim().is_empty() {
-                            fail(&mut errors, at("reason"), "an exemption needs a reason".to_owned(), None);
-                        }
-                        let span = at("expires").locate(root).span();
-                        profile.exemptions.push((object.spec, span));
-                    }
-                    Err(error) => fail(&mut errors, FieldPath::default().key("spec"), error.to_string(), None),
+                Ok(Own::Profile(_)) if std::mem::replace(&mut seen, true) => {
+                    let span = FieldPath::default().key("kind").locate(root).span();
+                    let message = "a second StabilityProfile in one file".to_owned();
+                    errors.push(SyntaxError { message, span, help: None });
                 }
-                continue;
-            }
-            if std::mem::replace(&mut seen, true) {
-                fail(
-                    &mut errors,
-                    FieldPath::default().key("kind"),
-                    "a second StabilityProfile in one file".to_owned(),
-                    None,
-                );
-                continue;
-            }
-            match serde_json::from_value::<StabilityProfile>(json) {
-                Ok(object) => {
-                    let spec = FieldPath::default().key("spec");
-                    let guarantees = Guarantee::ALL.map(Guarantee::name);
-                    let mut judge = |at: &FieldPath, entry: &NamespaceSettings| {
-                        let settings = &entry.settings;
-                        let modes = settings.modes.keys().filter(|name| !guarantees.contains(&name.as_str()));
-                        let named = modes.map(|name| ("modes", name));
-                        for (part, name) in named.chain(settings.rules.keys().map(|rule| ("rules", rule))) {
-                            if let Some((message, help)) = unknown(name) {
-                                fail(&mut errors, at.clone().key(part).key(name.as_str()), message, help);
-                            }
-                        }
-                        for (i, rule) in settings.fixes().into_iter().enumerate() {
-                            if let Some((message, help)) = unknown(rule) {
-                                fail(&mut errors, at.clone().key("fixes").index(i), message, help);
-                            }
-                        }
-                        for wrong in contradiction::TABLE.iter().filter(|one| !(one.holds)(entry)) {
-                            let section = at.clone().key(wrong.section);
-                            let place = if wrong.field.is_empty() { section } else { section.key(wrong.field) };
-                            let (message, help) = wrong.message.split_once(": ").unwrap_or((wrong.message, ""));
-                            fail(&mut errors, place, message.to_owned(), (!help.is_empty()).then(|| help.to_owned()));
-                        }
-                    };
-                    judge(&spec, &NamespaceSettings { names: Vec::new(), settings: object.spec.settings.clone() });
-                    for (i, entry) in object.spec.namespaces.into_iter().enumerate() {
-                        judge(&spec.clone().key("namespaces").index(i), &entry);
-                        profile.namespaces.push((entry.names, object.spec.settings.with(&entry.settings)));
-                    }
-                    profile.settings = object.spec.settings;
+                Ok(Own::Profile(spec)) => {
+                    let entries = spec.namespaces.into_iter();
+                    profile.namespaces =
+                        entries.map(|entry| (entry.names, spec.settings.with(&entry.settings))).collect();
+                    profile.settings = spec.settings;
                 }
-                Err(error) => fail(&mut errors, FieldPath::default().key("spec"), error.to_string(), None),
+                Err(found) => errors.extend(found),
             }
         }
         if errors.is_empty() { Ok(profile) } else { Err(errors) }
+    }
+
+    /// Every mistake of a document that is a `StabilityProfile` or an `Exemption`, wherever it stands.
+    #[must_use]
+    pub fn mistakes(root: &Node, known_rules: &[&str]) -> Vec<SyntaxError> {
+        read(root, known_rules).err().unwrap_or_default()
     }
 
     /// The JSON Schema of `bedplate.yaml`, for editors.
@@ -586,6 +532,87 @@ impl Profile {
             "oneOf": [schemars::schema_for!(StabilityProfile), schemars::schema_for!(ExemptionObject)],
         })
     }
+}
+
+/// What an object of a kind of our own says.
+enum Own {
+    Profile(Spec),
+    Exemption(Exemption),
+}
+
+/// Reads an object of a kind of our own, or gives all its mistakes.
+fn read(root: &Node, known_rules: &[&str]) -> Result<Own, Vec<SyntaxError>> {
+    let fail = |path: FieldPath, message: String, help: Option<String>| {
+        vec![SyntaxError { message, span: path.locate(root).span(), help }]
+    };
+    let top = |key: &'static str| FieldPath::default().key(key);
+    let text = |key: &str| root.get(key).and_then(|node| node.as_str()).unwrap_or_default();
+    let schema = match text("kind") {
+        "StabilityProfile" => schemars::schema_for!(StabilityProfile),
+        "Exemption" => schemars::schema_for!(ExemptionObject),
+        _ => {
+            let message = "expected `kind: StabilityProfile` or `kind: Exemption`".to_owned();
+            return Err(fail(top("kind"), message, Some(format!("start with `apiVersion: {}`", names::API_VERSION))));
+        }
+    };
+    if text("apiVersion") != names::API_VERSION {
+        return Err(fail(top("apiVersion"), format!("expected `apiVersion: {}`", names::API_VERSION), None));
+    }
+    let mut errors = schema::check(root, schema.as_value());
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let unreadable = |error: serde_json::Error| fail(top("spec"), error.to_string(), None);
+    let (json, spec) = (root.to_json(), top("spec"));
+    let mut tell = |found: Vec<Mistake>| {
+        for Mistake { path, message, help } in found {
+            errors.push(SyntaxError { message, span: path.locate(root).span(), help });
+        }
+    };
+    let own = if text("kind") == "Exemption" {
+        let object: ExemptionObject = serde_json::from_value(json).map_err(unreadable)?;
+        let rule = &object.spec.rule;
+        tell(unknown(rule, known_rules, "rule", spec.clone().key("rule")).into_iter().collect());
+        tell(contradiction::find(contradiction::EXEMPTION, &object.spec, &spec));
+        Own::Exemption(object.spec)
+    } else {
+        let object: StabilityProfile = serde_json::from_value(json).map_err(unreadable)?;
+        let everywhere = NamespaceSettings { names: Vec::new(), settings: object.spec.settings.clone() };
+        tell(mistakes(&everywhere, known_rules, &spec));
+        for (i, entry) in object.spec.namespaces.iter().enumerate() {
+            tell(mistakes(entry, known_rules, &spec.clone().key("namespaces").index(i)));
+        }
+        tell(contradiction::find(contradiction::SPEC, &object.spec, &spec));
+        Own::Profile(object.spec)
+    };
+    if errors.is_empty() { Ok(own) } else { Err(errors) }
+}
+
+/// A mistake at a place of its object.
+struct Mistake {
+    path: FieldPath,
+    message: String,
+    help: Option<String>,
+}
+
+/// Names in settings that mean nothing, and what contradicts itself.
+fn mistakes(entry: &NamespaceSettings, known_rules: &[&str], at: &FieldPath) -> Vec<Mistake> {
+    let settings = &entry.settings;
+    let mut modes = Guarantee::ALL.map(Guarantee::name).to_vec();
+    modes.extend_from_slice(known_rules);
+    let key = |part: &'static str, name: &str| at.clone().key(part).key(name);
+    let rules = settings.rules.keys().filter_map(|name| unknown(name, known_rules, "rule", key("rules", name)));
+    let named = settings.modes.keys().filter_map(|name| unknown(name, &modes, "rule or guarantee", key("modes", name)));
+    let fixes = settings.fixes().into_iter().enumerate();
+    let fixes = fixes.filter_map(|(i, name)| unknown(name, known_rules, "rule", at.clone().key("fixes").index(i)));
+    let mut found: Vec<_> = rules.chain(named).chain(fixes).collect();
+    found.extend(contradiction::find(contradiction::SETTINGS, entry, at));
+    found
+}
+
+fn unknown(name: &str, known: &[&str], what: &str, path: FieldPath) -> Option<Mistake> {
+    let help = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+    (!known.contains(&name)).then(|| Mistake { path, message: format!("there is no {what} `{name}`"), help })
 }
 
 /// The nearest of some names, where one is near enough to be meant.
@@ -603,11 +630,6 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .min()
         .filter(|(distance, other)| *distance <= 1 + other.len() / 4)
         .map(|(_, other)| other)
-}
-
-fn is_day(text: &str) -> bool {
-    let parts: Vec<_> = text.split('-').map(|part| (part.len(), part.parse::<u32>().ok())).collect();
-    matches!(parts[..], [(4, Some(_)), (2, Some(1..=12)), (2, Some(1..=31))])
 }
 
 #[cfg(test)]
@@ -666,7 +688,17 @@ mod tests {
             "no guard ever looks into the namespaces of the system, which a cluster needs to come back"
         );
         let told = found("{namespaces: [{names: [team], modes: {gpu-cieling: warn}}]}");
-        assert_eq!(told[0].0, "there is no rule `gpu-cieling`");
+        assert_eq!(told[0].0, "there is no rule or guarantee `gpu-cieling`");
+        let told = found("{rules: {gpu-ceiling: off}, modes: {gpu-ceiling: enforce}}");
+        assert_eq!(told[0].0, "a rule that is off under `rules` has a mode, which does nothing");
+        let told = found("{namespaces: [{names: [a, b]}, {names: [b]}]}");
+        assert_eq!(told[0].0, "a name stands in two entries, of which only the later one holds there");
+        let told = found("{namespaces: [{names: []}]}");
+        assert_eq!(told[0].0, "expected at least 1 item, found 0");
+        let told = found("{deletion: {productionNamespaces: [Prod]}}");
+        assert!(told[0].0.starts_with("expected the name of a namespace") && told[0].0.ends_with("found `Prod`"));
+        let told = found("{admission: {registries: [\"https://ghcr.io\"]}}");
+        assert!(told[0].0.contains("without `https://`"), "{told:?}");
         // One number alone contradicts nothing: the other is the default's.
         assert!(Profile::parse(&format!("{HEAD}spec: {{admission: {{acceleratorsPerJob: 4}}}}\n"), &[]).is_ok());
     }
@@ -687,5 +719,7 @@ mod tests {
         assert_eq!(errors(text)[0], ("not a day".to_owned(), Some("write it as YYYY-MM-DD".to_owned())));
         let text = "apiVersion: bedplate.dev/v1alpha1\nkind: Exemption\nspec:\n  rule: no-init\n  subject: {name: a}\n  expires: 2026-12-01\n";
         assert_eq!(errors(text)[0].0, "missing key `reason`");
+        let text = "apiVersion: bedplate.dev/v1alpha1\nkind: Exemption\nspec: {rule: no-init, subject: {name: a}, reason: \" \", expires: 2026-02-30}\n";
+        assert_eq!(errors(text).len(), 2);
     }
 }

@@ -1,6 +1,6 @@
 //! Every object that it takes to run the operator, from a few tables.
 
-use bedplate_cluster::yaml;
+use bedplate_cluster::rbac;
 use bedplate_guarantees::enforce;
 use bedplate_model::names;
 use bedplate_model::workload::kinds::{self, TABLE};
@@ -172,6 +172,13 @@ fn cluster_rights() -> Vec<Right> {
             "the policies of the API server read the exemptions there",
         ),
         right(
+            names::GROUP,
+            &["exemptions/status"],
+            &[],
+            &["patch"],
+            "who asked for an exemption sees whether it is honoured",
+        ),
+        right(
             "policy",
             &["poddisruptionbudgets"],
             &[],
@@ -197,7 +204,7 @@ fn cluster_rights() -> Vec<Right> {
             ADMISSION,
             POLICIES,
             &guards,
-            &["get", "create", "patch", "delete"],
+            &["get", "create", "patch", "update", "delete"],
             "our own guards only: they are put back, and follow what the cluster serves",
         ),
         right(
@@ -302,18 +309,9 @@ fn namespaced_rights() -> Vec<(&'static str, Vec<Right>)> {
 
 /// A role, and why it has each of its rights.
 fn role(kind: &str, namespace: Option<&str>, rights: Vec<Right>) -> Object {
-    let rule = |right: &Right| {
-        let mut rule = json!({ "apiGroups": [right.group], "resources": right.resources });
-        if !right.names.is_empty() {
-            rule["resourceNames"] = json!(right.names);
-        }
-        rule["verbs"] = json!(right.verbs);
-        rule
-    };
-    let rules: Vec<_> = rights.iter().map(rule).collect();
-    let object = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata(NAME, namespace), "rules": rules,
-    });
+    let rules: Vec<_> =
+        rights.iter().map(|right| rbac::rule(right.group, &right.resources, &right.names, right.verbs)).collect();
+    let object = rbac::role(kind, &metadata(NAME, namespace), &rules);
     Object { object, reasons: rights.into_iter().map(|right| right.why).collect() }
 }
 
@@ -340,19 +338,8 @@ struct Object {
 }
 
 impl Object {
-    /// Each rule begins on a line of its own: the reason stands above it.
     fn text(&self) -> String {
-        let mut reasons = self.reasons.iter();
-        yaml::text(&self.object).lines().fold(String::new(), |mut out, line| {
-            if line.starts_with("  - apiGroups:")
-                && let Some(why) = reasons.next()
-            {
-                out.push_str(&format!("  # {why}\n"));
-            }
-            out.push_str(line);
-            out.push('\n');
-            out
-        })
+        rbac::text(&self.object, &self.reasons)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bedplate_cluster::audit::profile_of;
+use bedplate_cluster::profile::{InForce, profile_of};
 use bedplate_cluster::{Cluster, Resource};
 use bedplate_guarantees::Neighbours;
 use bedplate_model::{Node, Object, names};
@@ -180,7 +180,10 @@ impl Known {
             WATCHED[*at].0 == names::GROUP
                 && (WATCHED[*at].1 != "StabilityProfile" || name.trim_start_matches('/') == names::PROFILE)
         });
-        let profile = profile_of(own.map(|(_, object)| object.clone()).collect())?;
+        let InForce { profile, passed_over } = profile_of(own.map(|(_, object)| object.clone()).collect())?;
+        for why in passed_over {
+            tracing::warn!(%why, "passed over");
+        }
         let mut neighbours = Neighbours::default();
         for ((at, _), object) in &self.objects {
             if WATCHED[*at].0 != names::GROUP {

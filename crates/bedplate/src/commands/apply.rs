@@ -1,6 +1,5 @@
 //! `plan`, `apply`, `rollback`, `uninstall`: what Bedplate puts into a cluster.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -8,13 +7,14 @@ use std::time::{Duration, Instant};
 use anstyle::{AnsiColor, Style};
 use bedplate_cluster::bundle::{Change, Step, Wanted};
 use bedplate_cluster::prove::Outcome;
-use bedplate_cluster::{Cluster, Place};
+use bedplate_cluster::rights::Task;
+use bedplate_cluster::{Cluster, Error as ClusterError};
 use bedplate_guarantees::enforce;
 use bedplate_model::document::{Limits, parse};
 use bedplate_model::{Guarantee, Profile, names};
 use serde_json::Value;
 
-use super::cluster::{Target, wait};
+use super::cluster::{Target, profile, tell_unread, wait};
 use super::{Error, print};
 use crate::today::today;
 
@@ -34,9 +34,19 @@ pub(crate) struct Args {
     force_conflicts: bool,
 }
 
-/// Options of `rollback` and `uninstall`.
+/// Options of `rollback`.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Plain {
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Take over fields that another field manager owns
+    #[arg(long)]
+    force_conflicts: bool,
+}
+
+/// Options of `uninstall`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct UninstallArgs {
     #[command(flatten)]
     target: Target,
 }
@@ -50,7 +60,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
     let wanted = wanted(args)?;
     wait(async {
-        let cluster = args.target.connect().await?;
+        let cluster = args.target.connect_for(Task::Plan, None).await?;
         let steps = cluster.plan(&wanted).await?;
         let mut changes = 0;
         for step in &steps {
@@ -60,41 +70,23 @@ pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
             }
         }
         print(&format!("\n{changes} of {} objects would change on {}\n", steps.len(), cluster.server))?;
-        refusals(&cluster, &steps).await?;
+        let whole = refusals(&cluster, &steps).await?;
         judged_as_pods(&cluster)?;
-        Ok(ExitCode::from(u8::from(changes > 0)))
+        Ok(ExitCode::from(if whole { u8::from(changes > 0) } else { 2 }))
     })
 }
 
 pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
     let wanted = wanted(args)?;
     wait(async {
-        let mut cluster = args.target.connect().await?;
+        let mut cluster = args.target.connect_for(Task::Apply, None).await?;
         let first = cluster.kind(names::GROUP, "StabilityProfile").is_none();
-        remember(&cluster, &wanted).await?;
-        let mut done = BTreeMap::<(&str, String), Vec<String>>::new();
-        let outcome = cluster
-            .put_in_place(&wanted, |step| {
-                let word = match step.change {
-                    Change::Remove => "removed",
-                    Change::Update(..) => "changed",
-                    _ => "created",
-                };
-                let (kind, name) = step.what.split_once(' ').unwrap_or((&step.what, ""));
-                done.entry((word, kind.to_owned())).or_default().push(name.to_owned());
-            })
-            .await;
-        let changed: usize = done.values().map(Vec::len).sum();
-        for ((word, kind), names) in done {
-            if names.len() > MANY {
-                print(&format!("{word} {} {kind} objects\n", names.len()))?;
-            } else {
-                names.iter().try_for_each(|name| print(&format!("{word} {kind} {name}\n")))?;
-            }
-        }
+        let mut done = Done::default();
+        let outcome = cluster.put_in_place(&wanted, |step| done.add(step)).await;
+        let changed = done.tell()?;
         // What was done before an error is told too: the next run goes on from there.
         outcome?;
-        let profile = cluster.profile().await?;
+        let profile = profile(&cluster).await?;
         let auditing = enforce::guarded()
             .filter(|(rule, guarantee)| {
                 profile.settings(None).mode(rule, *guarantee) != bedplate_model::profile::Mode::Enforce
@@ -119,56 +111,61 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
     })
 }
 
-pub(crate) fn rollback(args: &Plain) -> Result<ExitCode, Error> {
+pub(crate) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Error> {
     wait(async {
-        let cluster = args.target.connect().await?;
-        let resource = cluster.named("stabilityprofiles")?;
-        let place = Place { resource, namespace: None, name: names::PROFILE };
-        let live = cluster.get(place).await?;
-        let before =
-            live.as_ref().and_then(|live| live.pointer("/metadata/annotations/bedplate.dev~1previous-spec")?.as_str());
-        let Some(spec) = before.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
-            return Err(Error::Other(
-                "no earlier profile is on record: this is the first one. `bedplate uninstall` takes everything back"
-                    .to_owned(),
-            ));
-        };
-        let now = live.as_ref().and_then(|live| live.get("spec").cloned()).unwrap_or_default();
-        // A merge patch leaves out what it does not name: what is new since then has to be named.
-        let mut patch = serde_json::Map::new();
-        for key in now.as_object().into_iter().flatten().map(|(key, _)| key) {
-            patch.insert(key.clone(), Value::Null);
+        let cluster = args.target.connect_for(Task::Rollback, None).await?;
+        let (mut done, mut differing) = (Done::default(), Vec::new());
+        let outcome = cluster
+            .roll_back(args.force_conflicts, |step| {
+                done.add(step);
+                let after = step.before.as_ref().and_then(|after| after.get("spec"));
+                if let (Some(wanted), Some(after)) = (step.object.get("spec"), after) {
+                    let mut fields = Vec::new();
+                    differences(wanted, after, ".spec", &mut fields);
+                    differing.extend(fields.into_iter().map(|field| format!("  {} {field}\n", step.what)));
+                }
+            })
+            .await;
+        done.tell()?;
+        outcome?;
+        print("everything is as it was before the last apply; to go forth again, apply again\n")?;
+        if !differing.is_empty() {
+            print(&format!("but for what others have set since:\n{}", differing.concat()))?;
         }
-        let cleared = serde_json::json!({ "spec": patch });
-        let mut object = serde_json::json!({
-            "spec": spec,
-            "metadata": { "annotations": { "bedplate.dev/previous-spec": now.to_string() } },
-        });
-        for (key, value) in cleared["spec"].as_object().into_iter().flatten() {
-            if object["spec"].get(key).is_none() {
-                object["spec"][key] = value.clone();
-            }
-        }
-        cluster.merge(place, "", &object, false).await?;
-        print("the profile is as it was before the last apply; another rollback goes forth again\n")?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-pub(crate) fn uninstall(args: &Plain) -> Result<ExitCode, Error> {
+/// Fields in which two texts of an object differ, as paths.
+fn differences(a: &Value, b: &Value, path: &str, found: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+            for key in keys {
+                let (a, b) = (a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null));
+                differences(a, b, &format!("{path}.{key}"), found);
+            }
+        }
+        (a, b) if a == b => {}
+        _ => found.push(path.to_owned()),
+    }
+}
+
+pub(crate) fn uninstall(args: &UninstallArgs) -> Result<ExitCode, Error> {
     wait(async {
-        let cluster = args.target.connect().await?;
+        let cluster = args.target.connect_for(Task::Uninstall, None).await?;
         let mut count = 0;
         let mut failed = None;
-        cluster
+        let outcome = cluster
             .remove_everything(|what| {
                 count += 1;
-                failed = print(&format!("removed {what}\n")).err();
+                failed = failed.take().or(print(&format!("removed {what}\n")).err());
             })
-            .await?;
+            .await;
         if let Some(error) = failed {
             return Err(error);
         }
+        outcome?;
         print(&match count {
             0 => "nothing of Bedplate was here\n".to_owned(),
             count => format!("{count} objects removed; marks on your own objects stay, they protect nothing now\n"),
@@ -177,9 +174,46 @@ pub(crate) fn uninstall(args: &Plain) -> Result<ExitCode, Error> {
     })
 }
 
+/// What was done, in the order in which it was done: what is many of one kind is one line.
+#[derive(Default)]
+struct Done(Vec<(&'static str, String, Vec<String>)>);
+
+impl Done {
+    fn add(&mut self, step: &Step) {
+        let word = match step.change {
+            Change::Remove => "removed",
+            Change::Create | Change::Unknown => "created",
+            _ => "changed",
+        };
+        let (kind, name) = step.what.split_once(' ').unwrap_or((&step.what, ""));
+        match self.0.iter_mut().find(|(known, of, _)| *known == word && of == kind) {
+            Some((.., names)) => names.push(name.to_owned()),
+            None => self.0.push((word, kind.to_owned(), vec![name.to_owned()])),
+        }
+    }
+
+    /// Prints it, and gives how many objects it was.
+    fn tell(self) -> Result<usize, Error> {
+        for (word, kind, names) in &self.0 {
+            if names.len() > MANY {
+                print(&format!("{word} {} {kind} objects\n", names.len()))?;
+            } else {
+                names.iter().try_for_each(|name| print(&format!("{word} {kind} {name}\n")))?;
+            }
+        }
+        Ok(self.0.iter().map(|(.., names)| names.len()).sum())
+    }
+}
+
 /// Waits until the API server refuses what it should: it compiles new policies one after the other, which takes it
 /// seconds, and until then they refuse nothing.
 async fn hold(cluster: &Cluster) -> Result<(), Error> {
+    match cluster.require(Task::Prove, None, Vec::new()).await {
+        Err(ClusterError::Rights { .. }) => {
+            return print("whether the guards hold was not tried: that takes the rights of `bedplate prove`\n");
+        }
+        other => other?,
+    }
     let started = Instant::now();
     loop {
         let mut open = Vec::new();
@@ -207,31 +241,15 @@ async fn hold(cluster: &Cluster) -> Result<(), Error> {
     }
 }
 
-/// Keeps the profile's spec of before beside the new one.
-async fn remember(cluster: &Cluster, wanted: &Wanted) -> Result<(), Error> {
-    let (Some(profile), Some(resource)) = (&wanted.profile, cluster.kind(names::GROUP, "StabilityProfile")) else {
-        return Ok(());
-    };
-    let place = Place { resource, namespace: None, name: names::PROFILE };
-    let Some(live) = cluster.get(place).await? else { return Ok(()) };
-    let spec = live.get("spec").cloned().unwrap_or_default();
-    if profile.get("spec") != Some(&spec) {
-        let patch =
-            serde_json::json!({ "metadata": { "annotations": { "bedplate.dev/previous-spec": spec.to_string() } } });
-        cluster.merge(place, "", &patch, false).await?;
-    }
-    Ok(())
-}
-
-/// What every guard would refuse of what is there now.
-async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<(), Error> {
+/// What every guard would refuse of what is there now. Gives whether all of it could be looked at.
+async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<bool, Error> {
     let profile = match steps.iter().find(|step| step.object["kind"] == "StabilityProfile") {
         Some(step) => {
             let mut object = step.object.clone();
             object.as_object_mut().map(|map| map.remove("status"));
             Profile::parse(&object.to_string(), &bedplate_guarantees::names()).unwrap_or_default()
         }
-        None => cluster.profile().await?,
+        None => profile(cluster).await?,
     };
     let guarded: Vec<&str> = enforce::guarded().map(|(rule, _)| rule).collect();
     let mut lines = Vec::new();
@@ -243,13 +261,15 @@ async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<(), Error> {
         })
         .await?;
     if lines.is_empty() {
-        return print(&format!("nothing of the {} objects here would be refused today\n", seen.judged));
+        print(&format!("nothing of the {} objects here would be refused today\n", seen.judged))?;
+    } else {
+        print(&format!(
+            "\nof the {} objects here now, the guards would refuse (they stay: only what gets worse is refused):\n",
+            seen.judged
+        ))?;
+        lines.iter().try_for_each(|line| print(line))?;
     }
-    print(&format!(
-        "\nof the {} objects here now, the guards would refuse (they stay: only what gets worse is refused):\n",
-        seen.judged
-    ))?;
-    lines.iter().try_for_each(|line| print(line))
+    Ok(!tell_unread(&seen.unread))
 }
 
 /// What the guards leave to the pods, of the kinds that this cluster has.
@@ -272,28 +292,48 @@ fn shown(step: &Step) -> String {
         let style = if color { Style::new().fg_color(Some(color_of.into())) } else { Style::new() };
         format!("{style}{text}{style:#}\n")
     };
+    let what = &step.what;
     match &step.change {
-        Change::Create | Change::Unknown => paint(&format!("+ {}", step.what), AnsiColor::Green),
-        Change::Remove => paint(&format!("- {}", step.what), AnsiColor::Red),
+        Change::Create | Change::Unknown => paint(&format!("+ {what}"), AnsiColor::Green),
+        Change::Remove => paint(&format!("- {what}"), AnsiColor::Red),
         Change::Same => String::new(),
+        Change::Anew => {
+            let text = format!("~ {what} (put there anew: without its definition it refuses everything)");
+            paint(&text, AnsiColor::Yellow)
+        }
+        Change::Refused(why) => paint(&format!("! {what} would be refused: {why}"), AnsiColor::Red),
         Change::Update(before, after) => {
-            let mut text = paint(&format!("~ {}", step.what), AnsiColor::Yellow);
-            for change in similar::TextDiff::from_lines(before, after).unified_diff().context_radius(2).iter_hunks() {
-                for line in change.iter_changes() {
-                    // A policy's expressions are longer than any screen.
-                    let shown: String = line.value().trim_end().chars().take(160).collect();
-                    match line.tag() {
-                        similar::ChangeTag::Insert => {
-                            text.push_str(&paint(&format!("    + {shown}"), AnsiColor::Green))
-                        }
-                        similar::ChangeTag::Delete => text.push_str(&paint(&format!("    - {shown}"), AnsiColor::Red)),
-                        similar::ChangeTag::Equal => text.push_str(&format!("      {shown}\n")),
-                    }
-                }
+            format!("{}{}", paint(&format!("~ {what}"), AnsiColor::Yellow), difference(before, after, &paint))
+        }
+        Change::Conflict(conflicts, before, after) => {
+            let mut text = paint(
+                &format!("! {what}: others own fields of it; apply changes nothing until that is settled"),
+                AnsiColor::Red,
+            );
+            for conflict in conflicts {
+                text.push_str(&format!("    {conflict}\n"));
             }
+            text.push_str("  with --force-conflicts it would be:\n");
+            text.push_str(&difference(before, after, &paint));
             text
         }
     }
+}
+
+fn difference(before: &str, after: &str, paint: &impl Fn(&str, AnsiColor) -> String) -> String {
+    let mut text = String::new();
+    for change in similar::TextDiff::from_lines(before, after).unified_diff().context_radius(2).iter_hunks() {
+        for line in change.iter_changes() {
+            // A policy's expressions are longer than any screen.
+            let shown: String = line.value().trim_end().chars().take(160).collect();
+            match line.tag() {
+                similar::ChangeTag::Insert => text.push_str(&paint(&format!("    + {shown}"), AnsiColor::Green)),
+                similar::ChangeTag::Delete => text.push_str(&paint(&format!("    - {shown}"), AnsiColor::Red)),
+                similar::ChangeTag::Equal => text.push_str(&format!("      {shown}\n")),
+            }
+        }
+    }
+    text
 }
 
 /// Reads what is wanted; a file with mistakes stops everything.

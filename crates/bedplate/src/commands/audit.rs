@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use bedplate_cluster::rights::Task;
 use bedplate_report::{FileView, Format, Summary, report};
 
-use super::cluster::{Target, wait};
+use super::cluster::{Target, tell_unread, wait};
 use super::{Error, print};
 use crate::today::today;
 
@@ -23,8 +24,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     wait(async {
-        let cluster = args.target.connect().await?;
-        let profile = cluster.profile().await?;
+        let cluster = args.target.connect_for(Task::Audit, args.namespace.as_deref()).await?;
+        // What an exemption gets wrong is among the findings.
+        let profile = cluster.profile().await?.profile;
         let color = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
         let report = report(args.format, color, env!("CARGO_PKG_VERSION"));
         print(&report.begin())?;
@@ -50,6 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             seen.judged,
             seen.owned_pods
         );
+        if tell_unread(&seen.unread) {
+            return Ok(ExitCode::from(2));
+        }
         let found = summary.errors + summary.warnings + summary.infos > 0;
         Ok(ExitCode::from(u8::from(found)))
     })

@@ -133,7 +133,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     };
 
     if let Some((path, text)) = &loaded.source {
-        let expired = loaded.expired(&today);
+        let expired = bedplate_guarantees::check::lapsed(&loaded.profile, &today);
         emit(&mut out, done(&*report, path, text, expired), &mut summary)?;
     }
     for error in &inputs.errors {

@@ -1,8 +1,11 @@
 //! What the commands that talk to a cluster share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bedplate_cluster::rights::{Right, Task};
 use bedplate_cluster::{Cluster, Place};
+use bedplate_model::Profile;
 
 use super::Error;
 
@@ -15,6 +18,9 @@ pub(crate) struct Target {
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) context: Option<String>,
+    /// Seconds that the API server may be silent
+    #[arg(long, value_name = "SECONDS", global = true, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) request_timeout: u64,
 }
 
 /// An object, as `kubectl` names one.
@@ -44,7 +50,40 @@ pub(crate) fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T,
 }
 
 impl Target {
+    /// Connects.
     pub(crate) async fn connect(&self) -> Result<Cluster, Error> {
-        Ok(Cluster::connect(self.kubeconfig.as_deref(), self.context.as_deref()).await?)
+        let patience = Duration::from_secs(self.request_timeout);
+        Ok(Cluster::connect_within(self.kubeconfig.as_deref(), self.context.as_deref(), patience).await?)
     }
+
+    /// Connects, and asks whether the user may do all that a command does, in one namespace or in all.
+    pub(crate) async fn connect_for(&self, task: Task, namespace: Option<&str>) -> Result<Cluster, Error> {
+        let cluster = self.connect().await?;
+        cluster.require(task, namespace, Vec::new()).await?;
+        Ok(cluster)
+    }
+}
+
+/// Rights to do some things to a place.
+pub(crate) fn rights(place: Place<'_>, verbs: &[&'static str]) -> Vec<Right> {
+    verbs.iter().map(|verb| Right::at(place, verb)).collect()
+}
+
+/// The profile that holds on a cluster; exemptions that mean nothing are told of.
+pub(crate) async fn profile(cluster: &Cluster) -> Result<Profile, Error> {
+    let held = cluster.profile().await?;
+    for why in &held.passed_over {
+        anstream::eprintln!("warning: passed over: {why}");
+    }
+    Ok(held.profile)
+}
+
+/// Tells what could not be looked at. Whoever asked must not take the rest for the whole.
+pub(crate) fn tell_unread<'a>(unread: impl IntoIterator<Item = (&'a String, &'a String)>) -> bool {
+    let mut any = false;
+    for (what, why) in unread {
+        any = true;
+        anstream::eprintln!("error: not looked at: {what}: {why}");
+    }
+    any
 }

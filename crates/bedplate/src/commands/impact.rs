@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bedplate_cluster::Place;
+use bedplate_cluster::rights::{Right, Task};
 use bedplate_guarantees::deletion::enforce::UNLOCK_MINUTES;
 
-use super::cluster::{Named, Target, wait};
+use super::cluster::{Named, Target, rights, tell_unread, wait};
 use super::{Error, print};
 
 /// Options of `impact`.
@@ -53,6 +55,7 @@ pub(crate) fn impact(args: &ImpactArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect().await?;
         let place = named.place(&cluster)?;
+        cluster.require(Task::Impact, None, rights(place, &["get"])).await?;
         let impact = cluster.impact(place).await?;
         let mut text = format!("deleting {} {} would take along:\n", place.resource.full_name(), named.name);
         let total: usize = impact.objects.values().sum();
@@ -79,7 +82,7 @@ pub(crate) fn impact(args: &ImpactArgs) -> Result<ExitCode, Error> {
             line("protected", impact.protected.join(", "));
         }
         print(&text)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if tell_unread(&impact.unread) { ExitCode::from(2) } else { ExitCode::SUCCESS })
     })
 }
 
@@ -90,6 +93,7 @@ pub(crate) fn unlock(args: &UnlockArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect().await?;
         let place = args.named.place(&cluster)?;
+        cluster.require_all(Task::Unlock, [rights(place, &["patch"]), event(place)].concat()).await?;
         let until = cluster.unlock(place, &args.reason, Duration::from_secs(u64::from(args.minutes) * 60)).await?;
         print(&format!(
             "{} {} is unlocked until {until}; `bedplate lock {} {}` takes it back. The reason is on record as an Event.\n",
@@ -106,8 +110,15 @@ pub(crate) fn lock(args: &LockArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect().await?;
         let place = args.named.place(&cluster)?;
+        cluster.require_all(Task::Unlock, [rights(place, &["patch"]), event(place)].concat()).await?;
         cluster.lock(place).await?;
         print(&format!("{} {} is locked\n", place.resource.full_name(), args.named.name))?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The right to put on record what was done: an Event stands beside its object.
+fn event(place: Place<'_>) -> Vec<Right> {
+    let namespace = Some(place.namespace.unwrap_or("default").to_owned());
+    vec![Right { group: "events.k8s.io".into(), resource: "events".into(), verb: "create", name: None, namespace }]
 }

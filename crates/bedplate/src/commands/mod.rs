@@ -9,6 +9,7 @@ mod fix;
 mod impact;
 mod init;
 mod prove;
+mod rbac;
 mod reference;
 mod render;
 mod rules;
@@ -27,7 +28,7 @@ use crate::files::FileError;
     name = "bedplate",
     version,
     about,
-    after_help = "Exit status: 0 nothing found, 1 something found, 2 could not run."
+    after_help = "Exit status: 0 nothing found, 1 something found, 2 could not run, or not look at everything."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -46,10 +47,10 @@ enum Command {
     Plan(apply::Args),
     /// Put the guards into the cluster
     Apply(apply::Args),
-    /// The profile as it was before the last apply
-    Rollback(apply::Plain),
+    /// Everything as it was before the last apply: profile, exemptions, guards
+    Rollback(apply::RollbackArgs),
     /// Remove everything that Bedplate put into the cluster
-    Uninstall(apply::Plain),
+    Uninstall(apply::UninstallArgs),
     /// Print what apply puts into a cluster, or the guard of the guards as files for the API server
     Render(render::Args),
     /// Run the operator: the admission webhook, its certificates, health and metrics
@@ -62,6 +63,8 @@ enum Command {
     Unlock(impact::UnlockArgs),
     /// Take an unlock back
     Lock(impact::LockArgs),
+    /// Print the ClusterRole that a command needs
+    Rbac(rbac::Args),
     /// List the rules, or print the page of one
     Rules(rules::Args),
     /// Write a commented bedplate.yaml that fits the manifests that are there
@@ -112,6 +115,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Impact(args) => impact::impact(&args),
         Command::Unlock(args) => impact::unlock(&args),
         Command::Lock(args) => impact::lock(&args),
+        Command::Rbac(args) => rbac::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => reference::schema(&args),

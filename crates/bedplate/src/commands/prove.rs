@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use bedplate_cluster::prove::Outcome;
+use bedplate_cluster::rights::Task;
 use bedplate_model::Guarantee;
 
 use super::cluster::{Target, wait};
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         format!("{style}{text:<12}{style:#}")
     };
     wait(async {
-        let cluster = args.target.connect().await?;
+        let cluster = args.target.connect_for(Task::Prove, None).await?;
         let (mut refused, mut through, mut off, mut untried) = (0, 0, 0, 0);
         let mut failed = None;
         cluster

@@ -1,25 +1,27 @@
-//! What a profile can say and not mean. Each is told of a file by its place, and by the API server when the object is
+//! What a profile or an exemption can say and not mean. Each is told of a file by its place, and by the API server when the object is
 //! written: one table for both.
 
-use super::NamespaceSettings;
+use super::{Level, Mistake, NamespaceSettings, Spec};
+use crate::exemption::Exemption;
 use crate::names::SYSTEM_NAMESPACES;
+use crate::path::FieldPath;
 
-/// Something that contradicts itself.
-pub(crate) struct Contradiction {
-    /// The part of the settings that it is about, `self` in [`Self::rule`].
+/// Something that contradicts itself, in a `T`.
+pub(crate) struct Contradiction<T: 'static> {
+    /// The part of it that this is about, `self` in [`Self::rule`]; empty for the whole.
     pub(crate) section: &'static str,
     /// The field in it that is wrong; empty for the part itself.
     pub(crate) field: &'static str,
     /// CEL: whether all is well.
     pub(crate) rule: fn() -> String,
-    /// The same of settings that were read; of those that hold everywhere the names are empty.
-    pub(crate) holds: fn(&NamespaceSettings) -> bool,
+    /// The same of what was read.
+    pub(crate) holds: fn(&T) -> bool,
     /// What is wrong, and what to do.
     pub(crate) message: &'static str,
 }
 
-/// Every one.
-pub(crate) const TABLE: &[Contradiction] = &[
+/// Those of settings, of some namespaces or of all; of those that hold everywhere the names are empty.
+pub(crate) const SETTINGS: &[Contradiction<NamespaceSettings>] = &[
     Contradiction {
         section: "admission",
         field: "acceleratorsPerPod",
@@ -51,7 +53,96 @@ pub(crate) const TABLE: &[Contradiction] = &[
         holds: |of| !of.names.iter().any(|name| SYSTEM_NAMESPACES.contains(&name.as_str())),
         message: "no guard ever looks into the namespaces of the system, which a cluster needs to come back: leave them out",
     },
+    Contradiction {
+        section: "",
+        field: "modes",
+        rule: || {
+            "!has(self.rules) || !has(self.modes) || !self.rules.exists(k, self.rules[k] == 'off' && k in self.modes)"
+                .to_owned()
+        },
+        holds: |of| {
+            let mut off = of.settings.rules.iter().filter(|(_, level)| **level == Level::Off);
+            !off.any(|(rule, _)| of.settings.modes.contains_key(rule))
+        },
+        message: "a rule that is off under `rules` has a mode, which does nothing: take one of the two away",
+    },
 ];
+
+/// Those between the parts of a profile.
+pub(crate) const SPEC: &[Contradiction<Spec>] = &[Contradiction {
+    section: "namespaces",
+    field: "",
+    rule: || "self.all(n, n.names.all(p, self.exists_one(m, p in m.names)))".to_owned(),
+    holds: |of| {
+        of.namespaces.iter().enumerate().all(|(i, entry)| {
+            entry.names.iter().all(|name| of.namespaces.iter().skip(i + 1).all(|later| !later.names.contains(name)))
+        })
+    },
+    message: "a name stands in two entries, of which only the later one holds there: make them one",
+}];
+
+/// Those of exemptions.
+pub(crate) const EXEMPTION: &[Contradiction<Exemption>] = &[
+    Contradiction {
+        section: "rule",
+        field: "",
+        rule: || format!("self != '{DELETE_PROTECTION}'"),
+        holds: |of| of.rule != DELETE_PROTECTION,
+        // A deletion bears no time of which CEL could tell that an exemption has lapsed.
+        message: "no exemption lets a deletion through: `bedplate unlock` does, one object for some minutes",
+    },
+    Contradiction {
+        section: "expires",
+        field: "",
+        rule: || {
+            let days: Vec<_> = DAYS.iter().map(ToString::to_string).collect();
+            format!(
+                "self.matches('^[0-9]{{4}}-(0[1-9]|1[0-2])-[0-9]{{2}}$') && int(self.substring(8, 10)) > 0 && \
+                 int(self.substring(8, 10)) <= [{}][int(self.substring(5, 7)) - 1]",
+                days.join(", ")
+            )
+        },
+        holds: |of| is_day(&of.expires),
+        message: "not a day: write it as YYYY-MM-DD",
+    },
+    Contradiction {
+        section: "reason",
+        field: "",
+        rule: || "self.matches('[^ \\\\t\\\\r\\\\n]')".to_owned(),
+        holds: |of| !of.reason.bytes().all(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')),
+        message: "an exemption needs a reason that a person can read next year",
+    },
+];
+
+/// The guard that refuses deletions.
+const DELETE_PROTECTION: &str = "delete-protection";
+
+/// Most days of each month.
+const DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+fn is_day(text: &str) -> bool {
+    let digits = |part: &str, count: usize| {
+        (part.len() == count && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<u32>().ok()).flatten()
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts[..] else { return false };
+    let (Some(_), Some(month), Some(day)) = (digits(year, 4), digits(month, 2), digits(day, 2)) else { return false };
+    let last = usize::try_from(month).ok().and_then(|month| DAYS.get(month.checked_sub(1)?));
+    day > 0 && last.is_some_and(|last| day <= *last)
+}
+
+/// What of a table is so in `of`, which stands at a path.
+pub(super) fn find<T>(table: &[Contradiction<T>], of: &T, at: &FieldPath) -> Vec<Mistake> {
+    let wrong = table.iter().filter(|one| !(one.holds)(of));
+    wrong
+        .map(|wrong| {
+            let parts = [wrong.section, wrong.field].into_iter().filter(|part| !part.is_empty());
+            let path = parts.fold(at.clone(), FieldPath::key);
+            let (message, help) = wrong.message.split_once(": ").unwrap_or((wrong.message, ""));
+            Mistake { path, message: message.to_owned(), help: (!help.is_empty()).then(|| help.to_owned()) }
+        })
+        .collect()
+}
 
 fn no_more(low: &str, high: &str) -> String {
     format!("!has(self.{low}) || !has(self.{high}) || self.{low} <= self.{high}")

@@ -1,9 +1,10 @@
 //! Holds a document against the JSON Schema of its type, to name each mistake at its place.
 //! Covers the part of JSON Schema that `schemars` makes of our own types.
 
+use regex::Regex;
 use serde_json::Value as Schema;
 
-use super::nearest;
+use super::{PATTERNS, nearest};
 use crate::document::SyntaxError;
 use crate::value::{Node, Span, Value};
 
@@ -54,11 +55,7 @@ fn walk(node: &Node<'_>, at: Span, schema: &Schema, root: &Schema, errors: &mut 
         errors.push(error(format!("expected {}, found {}", words(expected), words(found)), at));
         return;
     }
-    if let (Some(minimum), Value::Int(number)) = (schema.get("minimum").and_then(Schema::as_i64), &node.value)
-        && *number < minimum
-    {
-        errors.push(error(format!("expected at least {minimum}, found {number}"), at));
-    }
+    bounds(node, at, schema, errors);
     match &node.value {
         Value::Seq(items) => {
             if let Some(item_schema) = schema.get("items") {
@@ -98,6 +95,38 @@ fn walk(node: &Node<'_>, at: Span, schema: &Schema, root: &Schema, errors: &mut 
             }
         }
         _ => {}
+    }
+}
+
+/// How large, long or many, and the pattern of a text.
+fn bounds(node: &Node, at: Span, schema: &Schema, errors: &mut Vec<SyntaxError>) {
+    let (keys, size, of): ([&str; 2], usize, [&str; 2]) = match &node.value {
+        Value::Int(number) => {
+            if let Some(minimum) = schema.get("minimum").and_then(Schema::as_i64).filter(|minimum| number < minimum) {
+                errors.push(error(format!("expected at least {minimum}, found {number}"), at));
+            }
+            return;
+        }
+        Value::String(text) => {
+            if let Some(pattern) = schema.get("pattern").and_then(Schema::as_str)
+                && Regex::new(pattern).is_ok_and(|pattern| !pattern.is_match(text))
+            {
+                let what = PATTERNS.iter().find(|(known, _)| *known == pattern).map_or(pattern, |(_, what)| what);
+                errors.push(error(format!("expected {what}; found `{text}`"), at));
+            }
+            (["minLength", "maxLength"], text.chars().count(), ["character", "characters"])
+        }
+        Value::Seq(items) => (["minItems", "maxItems"], items.len(), ["item", "items"]),
+        Value::Map(entries) => (["minProperties", "maxProperties"], entries.len(), ["key", "keys"]),
+        _ => return,
+    };
+    let bound = |key: &str| schema.get(key).and_then(Schema::as_u64).and_then(|bound| usize::try_from(bound).ok());
+    let of = |bound: usize| of[usize::from(bound != 1)];
+    if let Some(least) = bound(keys[0]).filter(|least| size < *least) {
+        errors.push(error(format!("expected at least {least} {}, found {size}", of(least)), at));
+    }
+    if let Some(most) = bound(keys[1]).filter(|most| size > *most) {
+        errors.push(error(format!("expected at most {most} {}, found {size}", of(most)), at));
     }
 }
 

@@ -191,10 +191,13 @@ impl Keeper {
         let in_place = &mut self.in_place;
         let outcome = self
             .cluster
-            .put_back(|step, before| {
+            .put_back(|step| {
                 if step.change != Change::Same {
                     let seen = in_place.get(&step.what) == Some(&step.object);
-                    done.push((told(step, before.and_then(last_writer).as_ref(), seen), step.object.clone()));
+                    done.push((
+                        told(step, step.before.as_ref().and_then(last_writer).as_ref(), seen),
+                        step.object.clone(),
+                    ));
                 }
                 in_place.insert(step.what.clone(), step.object.clone());
             })
@@ -204,7 +207,6 @@ impl Keeper {
             self.tell(repair, &guard).await;
         }
         outcome?;
-        self.cluster.publish_exemptions().await?;
         Ok(())
     }
 

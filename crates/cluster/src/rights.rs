@@ -1,0 +1,391 @@
+//! What each command may have to do on a cluster: the one table of rights. From it come the question to the API server
+//! before a command does anything (every missing right at once), and `bedplate rbac`.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bedplate_model::names;
+use bedplate_model::workload::kinds::{Kind, TABLE as WORKLOADS};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::{Value, json};
+
+use crate::bundle::ADMISSION;
+use crate::resource::plural;
+use crate::{Cluster, Error, Place, audit, impact, journal, prove, rbac};
+
+/// A command that talks to a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Task {
+    /// `bedplate audit`.
+    Audit,
+    /// `bedplate plan`.
+    Plan,
+    /// `bedplate apply`.
+    Apply,
+    /// `bedplate rollback`.
+    Rollback,
+    /// `bedplate uninstall`.
+    Uninstall,
+    /// `bedplate prove`.
+    Prove,
+    /// `bedplate impact`.
+    Impact,
+    /// `bedplate unlock` and `bedplate lock`.
+    Unlock,
+}
+
+impl Task {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Audit,
+        Self::Plan,
+        Self::Apply,
+        Self::Rollback,
+        Self::Uninstall,
+        Self::Prove,
+        Self::Impact,
+        Self::Unlock,
+    ];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Plan => "plan",
+            Self::Apply => "apply",
+            Self::Rollback => "rollback",
+            Self::Uninstall => "uninstall",
+            Self::Prove => "prove",
+            Self::Impact => "impact",
+            Self::Unlock => "unlock",
+        }
+    }
+}
+
+/// A verb on a resource.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Right {
+    /// API group; empty for the core group.
+    pub group: Cow<'static, str>,
+    /// Its name in paths, such as `pods` or `stabilityprofiles/status`.
+    pub resource: Cow<'static, str>,
+    /// `list`.
+    pub verb: &'static str,
+    /// The one object that it is about, where it is about one.
+    pub name: Option<String>,
+    /// The one namespace that it is about, where it is about one.
+    pub namespace: Option<String>,
+}
+
+/// Resources of a row.
+enum What {
+    These(&'static str, &'static [&'static str]),
+    /// Kinds of the workload table.
+    Workloads(fn(&Kind) -> bool),
+    /// Kinds by group and name.
+    Kinds(&'static [(&'static str, &'static str)]),
+    /// What the last apply has changed, as it was.
+    Journal,
+}
+
+/// What some commands do to some resources, and why.
+struct Row {
+    tasks: &'static [Task],
+    verbs: &'static [&'static str],
+    what: What,
+    why: &'static str,
+}
+
+const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What, why: &'static str) -> Row {
+    Row { tasks, verbs, what, why }
+}
+
+use Task::{Apply, Audit, Impact, Plan, Prove, Rollback, Uninstall, Unlock};
+use What::{Journal, Kinds, These, Workloads};
+
+const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
+const GUARDS: What = These(ADMISSION, &["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
+const PROFILES: What = These(names::GROUP, &["stabilityprofiles"]);
+const EXEMPTIONS: What = These(names::GROUP, &["exemptions"]);
+const OWN: What = These(names::GROUP, &["stabilityprofiles", "exemptions"]);
+
+const EVERY: fn(&Kind) -> bool = |_| true;
+const SCALED: fn(&Kind) -> bool = |kind| kind.scale.is_some();
+
+/// Server-side apply is a patch, and a creation where the object is not there yet; a plan does it as a dry run. A guard
+/// is replaced as a whole: an update.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    row(&[Audit, Plan, Apply, Prove], &["get"], PROFILES, "the settings that hold"),
+    row(&[Audit, Plan, Apply, Prove], &["list"], EXEMPTIONS, "what need not follow them"),
+    row(&[Audit, Plan], &["list"], Workloads(EVERY), "what the rules judge"),
+    row(&[Audit, Plan], &["get"], These("", &["pods"]), "pods that nobody owns are judged themselves; of the others the metadata is enough"),
+    row(&[Audit, Plan], &["list"], Kinds(audit::OTHERS), "what the rules judge, or have to know of the rest"),
+    row(&[Plan, Apply], &["get", "patch"], DEFINITIONS, "the definitions of Bedplate's kinds"),
+    row(&[Apply], &["create"], DEFINITIONS, "the definitions, at the first time"),
+    row(&[Plan, Apply, Rollback], &["get", "patch"], OWN, "the profile and the exemptions of --file"),
+    row(&[Apply, Rollback], &["create"], OWN, "the same, at the first time"),
+    row(&[Rollback], &["list", "delete"], EXEMPTIONS, "exemptions that the last apply has made"),
+    row(&[Plan, Apply, Rollback], &["get", "list", "patch", "update"], GUARDS, "the guards"),
+    row(&[Apply, Rollback], &["create", "delete"], GUARDS, "the guards that are new, and those of another version"),
+    row(&[Apply, Rollback], &["patch"], These(names::GROUP, &["stabilityprofiles/status", "exemptions/status"]), "the policies of the API server read the exemptions there"),
+    // `authorizeUpdate` in the API server's `registry/admissionregistration/validatingadmissionpolicy/authz.go`.
+    row(&[Plan, Apply, Rollback], &["get", "list"], These("coordination.k8s.io", &["leases"]), "who makes a policy has to be able to read what it is held against: the clock"),
+    row(&[Plan, Apply, Rollback], &["get", "list"], Workloads(SCALED), "the same: what is scaled"),
+    row(&[Apply, Rollback], &["get", "patch"], Journal, "what was there before, for the rollback"),
+    row(&[Apply, Rollback], &["create"], Journal, "the same, at the first time"),
+    row(&[Uninstall, Rollback], &["delete"], Journal, "it is needed no more"),
+    row(&[Uninstall], &["list", "delete"], GUARDS, "the guards"),
+    row(&[Uninstall], &["get", "delete"], DEFINITIONS, "the definitions; their objects go with them"),
+    row(&[Uninstall], &["list"], OWN, "what goes with the definitions is named"),
+    row(&[Prove], &["create"], Workloads(EVERY), "dry runs: what must not be created"),
+    row(&[Prove], &["list", "delete", "patch"], Kinds(prove::MARKED), "dry runs: what must not be deleted, nor its mark be taken off"),
+    row(&[Prove], &["deletecollection"], DEFINITIONS, "dry runs: the definitions, all at once"),
+    row(&[Prove], &["delete", "patch"], PROFILES, "dry runs: the profile must not be deleted, nor narrowed"),
+    row(&[Impact], &["get", "list"], Workloads(EVERY), "what hangs on an object, and its pods"),
+    row(&[Impact], &["get", "list"], Kinds(impact::LOOKED_AT), "what hangs on an object besides"),
+    row(&[Unlock], &["create"], These("events.k8s.io", &["events"]), "who unlocked what and why, on record"),
+    row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
+];
+
+impl Row {
+    /// Its resources by group, in the table's order.
+    fn resources(&self) -> Vec<(&'static str, Vec<String>)> {
+        let mut groups: Vec<(&'static str, Vec<String>)> = Vec::new();
+        let mut add = |group: &'static str, resource: String| match groups.iter_mut().find(|(known, _)| *known == group)
+        {
+            Some((_, resources)) if resources.contains(&resource) => {}
+            Some((_, resources)) => resources.push(resource),
+            None => groups.push((group, vec![resource])),
+        };
+        match &self.what {
+            These(group, resources) => resources.iter().for_each(|resource| add(group, (*resource).to_owned())),
+            Workloads(which) => {
+                WORKLOADS.iter().filter(|kind| which(kind)).for_each(|kind| add(kind.group, kind.plural()));
+            }
+            Kinds(kinds) => kinds.iter().for_each(|(group, kind)| add(group, plural(kind))),
+            Journal => add("", "configmaps".to_owned()),
+        }
+        groups
+    }
+
+    /// The one object that it is about, where it is about one. A creation has no name that could be asked for.
+    fn named(&self) -> Option<&'static str> {
+        (matches!(self.what, Journal) && self.verbs != ["create"]).then_some(journal::NAME)
+    }
+}
+
+impl Right {
+    /// Whether who has this one has the other too.
+    fn gives(&self, other: &Self) -> bool {
+        (&self.group, &self.resource, self.verb) == (&other.group, &other.resource, other.verb)
+            && self.name.as_ref().is_none_or(|name| other.name.as_ref() == Some(name))
+    }
+
+    /// A right on what stands at a place.
+    #[must_use]
+    pub fn at(place: Place<'_>, verb: &'static str) -> Self {
+        Self {
+            group: place.resource.group.clone().into(),
+            resource: place.resource.plural.clone().into(),
+            verb,
+            name: (!place.name.is_empty()).then(|| place.name.to_owned()),
+            namespace: place.namespace.map(str::to_owned),
+        }
+    }
+}
+
+/// Every right that a command may need, on a cluster that has every kind.
+#[must_use]
+pub fn of(task: Task) -> Vec<Right> {
+    let mut all = BTreeSet::new();
+    for row in TABLE.iter().filter(|row| row.tasks.contains(&task)) {
+        for (group, resources) in row.resources() {
+            for (resource, verb) in
+                resources.iter().flat_map(|resource| row.verbs.iter().map(move |verb| (resource, *verb)))
+            {
+                all.insert(Right {
+                    group: group.into(),
+                    resource: resource.clone().into(),
+                    verb,
+                    name: row.named().map(str::to_owned),
+                    namespace: matches!(row.what, Journal).then(|| journal::NAMESPACE.to_owned()),
+                });
+            }
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// Whether the ClusterRole of a command gives all of these.
+#[must_use]
+pub(crate) fn are_in_role(task: Task, rights: &[Right]) -> bool {
+    let table = of(task);
+    rights.iter().all(|right| table.iter().any(|known| known.gives(right)))
+}
+
+/// The ClusterRole that gives a command everything, as YAML.
+#[must_use]
+pub fn cluster_role(task: Task) -> String {
+    let rows = TABLE.iter().filter(|row| row.tasks.contains(&task));
+    let (rules, reasons): (Vec<_>, Vec<_>) = rows
+        .flat_map(|row| {
+            let names = Vec::from_iter(row.named());
+            let rule =
+                move |(group, resources): (_, Vec<_>)| (rbac::rule(group, &resources, &names, row.verbs), row.why);
+            row.resources().into_iter().map(rule)
+        })
+        .unzip();
+    let metadata =
+        json!({ "name": format!("bedplate-{}", task.name()), "labels": { "app.kubernetes.io/part-of": "bedplate" } });
+    rbac::text(&rbac::role("ClusterRole", &metadata, &rules), &reasons)
+}
+
+/// Rights as the fewest rules of a role that give them, each as one line of YAML.
+#[must_use]
+pub fn lines(rights: &[Right]) -> Vec<String> {
+    type Key<'a> = (&'a str, Vec<&'static str>, Option<&'a str>);
+    let mut by_resource: BTreeMap<(&str, &str, Option<&str>), Vec<&'static str>> = BTreeMap::new();
+    for right in rights {
+        by_resource.entry((&right.group, &right.resource, right.name.as_deref())).or_default().push(right.verb);
+    }
+    let mut rules: BTreeMap<Key<'_>, Vec<&str>> = BTreeMap::new();
+    for ((group, resource, name), verbs) in by_resource {
+        rules.entry((group, verbs, name)).or_default().push(resource);
+    }
+    let line = |((group, verbs, name), resources): (Key<'_>, Vec<&str>)| {
+        rbac::line(&rbac::rule(group, &resources, &Vec::from_iter(name), &verbs))
+    };
+    rules.into_iter().map(line).collect()
+}
+
+impl Cluster {
+    /// Asks the API server for every right that a command needs here, before it does anything: those of the table whose
+    /// resources are served, in `namespace` where that is named, and `more`.
+    ///
+    /// # Errors
+    /// All that are missing.
+    pub async fn require(&self, task: Task, namespace: Option<&str>, more: Vec<Right>) -> Result<(), Error> {
+        let mut rights = more;
+        let table = of(task);
+        rights.retain(|right| !table.iter().any(|known| known.gives(right)));
+        for mut right in table {
+            let plural = right.resource.split('/').next().unwrap_or_default();
+            let served = self.resources().iter().find(|known| known.group == right.group && known.plural == plural);
+            // What `apply` itself brings is not served before.
+            if served.is_none() && !(task == Apply && right.group == names::GROUP) {
+                continue;
+            }
+            if let (Some(namespace), Some(served)) = (namespace, served)
+                && right.group != names::GROUP
+            {
+                if !served.namespaced {
+                    continue;
+                }
+                right.namespace.get_or_insert_with(|| namespace.to_owned());
+            }
+            rights.push(right);
+        }
+        self.require_all(task, rights).await
+    }
+
+    /// The same for rights that no table knows.
+    ///
+    /// # Errors
+    /// All that are missing.
+    pub async fn require_all(&self, task: Task, rights: Vec<Right>) -> Result<(), Error> {
+        let missing = self.missing(rights).await?;
+        if missing.is_empty() { Ok(()) } else { Err(Error::Rights { user: self.user.clone(), task, rights: missing }) }
+    }
+
+    /// Which of some rights this user does not have (`SelfSubjectAccessReview`).
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn missing(&self, rights: Vec<Right>) -> Result<Vec<Right>, Error> {
+        // One question for those who may do everything.
+        let all = Right { group: "*".into(), resource: "*".into(), verb: "*", name: None, namespace: None };
+        if rights.is_empty() || self.allowed(&all).await? {
+            return Ok(Vec::new());
+        }
+        let asked: Vec<(Right, bool)> = stream::iter(rights)
+            .map(|right| async move { self.allowed(&right).await.map(|allowed| (right, allowed)) })
+            .buffered(16)
+            .try_collect()
+            .await?;
+        Ok(asked.into_iter().filter(|(_, allowed)| !allowed).map(|(right, _)| right).collect())
+    }
+
+    async fn allowed(&self, right: &Right) -> Result<bool, Error> {
+        let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
+        let body = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": { "resourceAttributes": {
+                "group": right.group, "resource": resource, "subresource": subresource, "verb": right.verb,
+                "name": right.name, "namespace": right.namespace,
+            } },
+        });
+        match self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &body).await {
+            Ok(answer) => Ok(answer.pointer("/status/allowed") == Some(&Value::Bool(true))),
+            // Some hosts switch these questions off; then the requests themselves are refused.
+            Err(Error::Server { .. } | Error::NotKubernetes { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_role_that_gives_its_rights_and_says_what_for() {
+        for task in Task::ALL {
+            let text = cluster_role(task);
+            let parsed = bedplate_model::document::parse(&text, &bedplate_model::document::Limits::DEFAULT);
+            let role = parsed.documents[0].root.to_json();
+            let rules = role["rules"].as_array().unwrap();
+            assert_eq!(text.matches("\n  # ").count(), rules.len());
+            assert!(!text.contains('*'), "{text}");
+            for right in of(task) {
+                let has = |rule: &Value, key: &str, word: &str| {
+                    rule[key].as_array().unwrap().iter().any(|value| value == word)
+                };
+                let given = rules.iter().any(|rule| {
+                    has(rule, "apiGroups", &right.group)
+                        && has(rule, "resources", &right.resource)
+                        && has(rule, "verbs", right.verb)
+                });
+                assert!(given, "{}: {right:?}", task.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_reads_has_only_rights_to_read() {
+        for task in [Audit, Impact] {
+            assert!(of(task).iter().all(|right| ["get", "list"].contains(&right.verb)), "{}", task.name());
+        }
+        let configmaps = |task| of(task).into_iter().filter(|right| right.resource == "configmaps").collect::<Vec<_>>();
+        assert!(configmaps(Apply).iter().all(|right| right.name.is_some() || right.verb == "create"));
+    }
+
+    #[test]
+    fn rights_of_a_group_are_one_rule() {
+        let right = |resource: &'static str, verb| Right {
+            group: "apps".into(),
+            resource: resource.into(),
+            verb,
+            name: None,
+            namespace: None,
+        };
+        let rights = [
+            right("deployments", "get"),
+            right("deployments", "list"),
+            right("daemonsets", "get"),
+            right("daemonsets", "list"),
+        ];
+        assert_eq!(lines(&rights), ["{apiGroups: [apps], resources: [daemonsets, deployments], verbs: [get, list]}"]);
+    }
+}
