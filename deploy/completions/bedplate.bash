@@ -172,7 +172,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apply)
-            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --help"
+            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --operator --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -195,6 +195,10 @@ _bedplate() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --operator)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -778,7 +782,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__plan)
-            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --help"
+            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --operator --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -801,6 +805,10 @@ _bedplate() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --operator)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -67,6 +67,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l kubeconfig -d
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -s f -l file -d 'The profile and exemptions to apply: a bedplate.yaml [default: the cluster\'s own profile stays]' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l operator -d 'What runs the operator too, with this image: one that was built with deploy/Dockerfile' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l enforce -d 'A first installation refuses at once, instead of beginning in the mode `audit`'
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l force-conflicts -d 'Take over fields that another field manager owns'
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -s h -l help -d 'Print help'
@@ -74,6 +75,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l kubeconfig -
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -s f -l file -d 'The profile and exemptions to apply: a bedplate.yaml [default: the cluster\'s own profile stays]' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l operator -d 'What runs the operator too, with this image: one that was built with deploy/Dockerfile' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l enforce -d 'A first installation refuses at once, instead of beginning in the mode `audit`'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -l force-conflicts -d 'Take over fields that another field manager owns'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apply" -s h -l help -d 'Print help'

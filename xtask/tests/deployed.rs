@@ -13,7 +13,7 @@ use common::{Down, can_have_a_node, eventually, kubectl, stdout, try_kubectl, up
 const NAME: &str = "test-of-the-operator";
 
 #[test]
-fn pods_of_the_operator_answer_keep_the_guards_and_come_back() {
+fn pods_of_the_operator_answer_keep_the_guards_and_go_without_a_trace() {
     if !can_have_a_node() {
         return;
     }
@@ -22,9 +22,9 @@ fn pods_of_the_operator_answer_keep_the_guards_and_come_back() {
     let program = run::bedplate(false).unwrap();
     let image = cluster.push_image("bedplate", "test", &image(&program)).unwrap();
 
-    bedplate(&program, &cluster, &["apply", "--enforce"]);
-    let manifests = bedplate(&program, &cluster, &["render", "--operator", "--image", &image]);
-    cluster.apply(&manifests).unwrap();
+    let install = ["apply", "--enforce", "--operator", &image];
+    bedplate(&program, &cluster, &install);
+    assert!(bedplate(&program, &cluster, &install).contains("everything was in place"));
     rolled_out(&cluster);
 
     // Asked by the API server through the Service, under certificates of its own making.
@@ -55,9 +55,21 @@ fn pods_of_the_operator_answer_keep_the_guards_and_come_back() {
     kubectl(&cluster, &["delete", "namespace", namespace, "--timeout=120s"]);
     refused(&cluster, "ValidatingAdmissionPolicy 'admission.bedplate.dev' with binding").unwrap();
     kubectl(&cluster, &["create", "job", "small", "--image=docker.io/pytorch/pytorch:2.7.0"]);
-    cluster.apply(&manifests).unwrap();
+    bedplate(&program, &cluster, &install);
     rolled_out(&cluster);
     eventually(|| refused(&cluster, "admission webhook \"explain.bedplate.dev\" denied the request"));
+
+    // It would put back what goes: it goes first.
+    let removed = bedplate(&program, &cluster, &["uninstall"]);
+    let first = removed.lines().next().unwrap_or_default();
+    assert!(first.contains("WebhookConfiguration"), "{removed}");
+    let left = "validatingadmissionpolicies,validatingadmissionpolicybindings,customresourcedefinitions,\
+                mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings,namespaces";
+    assert_eq!(
+        kubectl(&cluster, &["get", left, "--output=name", "--selector=app.kubernetes.io/managed-by=bedplate"]),
+        ""
+    );
+    assert!(!try_kubectl(&cluster, &["get", "namespace", namespace]).status.success());
 }
 
 fn rolled_out(cluster: &Cluster) {

@@ -214,6 +214,33 @@ impl Cluster {
         self.stands().await
     }
 
+    /// Every step to objects that are no guards, such as those that run the operator.
+    ///
+    /// # Errors
+    /// No rights.
+    pub async fn plan_others(&self, objects: Vec<Value>, force: bool) -> Result<Vec<Step>, Error> {
+        let mut steps = Vec::new();
+        for object in objects {
+            steps.push(self.step(object, force).await?);
+        }
+        Ok(steps)
+    }
+
+    /// Does what [`Cluster::plan_others`] tells, calling `each` after every step that changed something. A rollback
+    /// leaves them as they are.
+    ///
+    /// # Errors
+    /// A conflict or a refusal, before anything is done; no rights.
+    pub async fn put_others(&self, objects: Vec<Value>, force: bool, mut each: impl FnMut(&Step)) -> Result<(), Error> {
+        let steps = self.plan_others(objects, force).await?;
+        settled(&steps)?;
+        for step in steps.iter().filter(|step| step.change != Change::Same) {
+            self.put(step, force).await?;
+            each(step);
+        }
+        Ok(())
+    }
+
     /// Tells the guards which exemptions there are, and people that everything is in place.
     async fn stands(&self) -> Result<(), Error> {
         self.publish_exemptions().await?;
@@ -392,16 +419,25 @@ fn is_definition(object: &Value) -> bool {
     object["kind"] == "CustomResourceDefinition"
 }
 
-/// `Kind name`.
+/// `Kind name`, `Kind namespace/name`.
 #[must_use]
 pub fn title(object: &Value) -> String {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    format!("{} {}", text("/kind"), text("/metadata/name"))
+    let (namespace, slash) = match text("/metadata/namespace") {
+        "" => ("", ""),
+        namespace => (namespace, "/"),
+    };
+    format!("{} {namespace}{slash}{}", text("/kind"), text("/metadata/name"))
+}
+
+/// Whether an object says that Bedplate made it.
+pub(crate) fn is_managed(object: &Value) -> bool {
+    let label = "/metadata/labels/app.kubernetes.io~1managed-by";
+    object.pointer(label).and_then(Value::as_str) == Some(names::FIELD_MANAGER)
 }
 
 pub(crate) fn is_ours(object: &Value) -> bool {
-    let label = "/metadata/labels/app.kubernetes.io~1managed-by";
-    object.pointer(label).and_then(Value::as_str) == Some(names::FIELD_MANAGER)
+    is_managed(object)
         && object.pointer("/metadata/name").and_then(Value::as_str).is_some_and(|name| name.ends_with(names::GROUP))
 }
 

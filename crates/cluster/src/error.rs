@@ -135,6 +135,12 @@ pub enum Error {
          the API server said: {0}"
     )]
     GuardedByFile(String),
+    /// What would put everything back.
+    #[error(
+        "pods of the operator are still running in the namespace {0}, and would put back what is removed\n\
+         see why with `kubectl get pods --namespace {0}`, and run this again: it goes on from here"
+    )]
+    Running(&'static str),
     /// There was nothing before.
     #[error(
         "the last apply was the first one: there is nothing to go back to. `bedplate uninstall` takes everything back"

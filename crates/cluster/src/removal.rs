@@ -5,8 +5,8 @@ use std::time::Duration;
 use bedplate_model::names;
 use serde_json::Value;
 
-use crate::bundle::{ADMISSION, OWN_KINDS, is_ours, title};
-use crate::{Cluster, Error};
+use crate::bundle::{ADMISSION, OWN_KINDS, is_managed, is_ours, title};
+use crate::{Cluster, Error, Place};
 
 /// How long the API server may take to act on what it has stored, and how often it is asked meanwhile.
 const MOMENTS: u32 = 120;
@@ -23,13 +23,42 @@ pub(crate) async fn patiently<T>(work: impl AsyncFn() -> Result<T, Error>) -> Re
     work().await
 }
 
+/// What asks the operator, and what it runs in.
+fn runs(object: &Value) -> bool {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    kind == "Deployment" || kind.ends_with("WebhookConfiguration")
+}
+
 impl Cluster {
-    /// Removes everything that Bedplate put here, calling `each` with what is gone. Guards go first: nothing that
-    /// follows can be refused by them. What is half there is removed as well.
+    /// Which of some objects are here, and were made by Bedplate.
+    ///
+    /// # Errors
+    /// No rights.
+    pub async fn present(&self, objects: Vec<Value>) -> Result<Vec<Value>, Error> {
+        let mut present = Vec::new();
+        for object in objects {
+            let Ok(place) = self.place(&object) else { continue };
+            if self.get(place).await?.is_some_and(|live| is_managed(&live)) {
+                present.push(object);
+            }
+        }
+        Ok(present)
+    }
+
+    /// Removes everything that Bedplate put here, calling `each` with what is gone. What runs the operator stops first:
+    /// it would put back what goes. Then the guards: nothing that follows can be refused by them. What is half there is
+    /// removed as well.
     ///
     /// # Errors
     /// No rights; a guard from a file, which no request can remove.
-    pub async fn remove_everything(&self, mut each: impl FnMut(&str)) -> Result<(), Error> {
+    pub async fn remove_everything(&self, operator: &[Value], mut each: impl FnMut(&str)) -> Result<(), Error> {
+        let (running, rest): (Vec<&Value>, Vec<&Value>) = operator.iter().rev().partition(|object| runs(object));
+        for object in running {
+            if self.remove(object).await? {
+                each(&title(object));
+            }
+        }
+        self.no_pods().await?;
         for kind in OWN_KINDS {
             for object in self.ours(ADMISSION, kind).await?.iter().filter(|object| is_ours(object)) {
                 match self.remove(object).await {
@@ -51,19 +80,46 @@ impl Cluster {
                 continue;
             }
             // It goes once its objects are gone; until then it would be in the way of a new installation.
-            for _ in 0..MOMENTS {
-                if self.get(place).await?.is_none() {
-                    break;
-                }
-                tokio::time::sleep(MOMENT).await;
-            }
+            self.gone(place).await?;
             objects.iter().for_each(|object| each(&title(object)));
             each(&title(&definition));
+        }
+        for object in rest {
+            if self.remove(object).await? {
+                // A namespace takes a while.
+                self.gone(self.place(object)?).await?;
+                each(&title(object));
+            }
         }
         if self.forget().await? {
             each("ConfigMap bedplate-rollback");
         }
         Ok(())
+    }
+
+    /// Waits until an object is gone, for a while.
+    async fn gone(&self, place: Place<'_>) -> Result<(), Error> {
+        for _ in 0..MOMENTS {
+            if self.get(place).await?.is_none() {
+                break;
+            }
+            tokio::time::sleep(MOMENT).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the operator's pods have ended.
+    async fn no_pods(&self) -> Result<(), Error> {
+        let Some(resource) = self.kind("", "Pod") else { return Ok(()) };
+        for _ in 0..MOMENTS {
+            let mut pods = 0;
+            self.list(resource, Some(names::NAMESPACE), true, |pod| pods += usize::from(is_managed(&pod))).await?;
+            if pods == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(MOMENT).await;
+        }
+        Err(Error::Running(names::NAMESPACE))
     }
 
     /// Deletes an object. Gives whether it was there.

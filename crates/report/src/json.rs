@@ -315,9 +315,16 @@ impl Report for Json {
             return String::new();
         }
         let text = Text::new(file.text);
-        let lines: Vec<_> =
-            file.checked.findings.iter().map(|located| line(&finding(file.path, &text, located))).collect();
-        lines.join(",\n")
+        // A finding is most of a kilobyte.
+        let mut out = Vec::with_capacity(file.checked.findings.len() << 10);
+        for located in &file.checked.findings {
+            if !out.is_empty() {
+                out.extend_from_slice(self.separator().as_bytes());
+            }
+            // As for `line`: nothing here can fail to be written.
+            let _ = serde_json::to_writer(&mut out, &finding(file.path, &text, located));
+        }
+        String::from_utf8(out).unwrap_or_default()
     }
 
     fn separator(&self) -> &'static str {

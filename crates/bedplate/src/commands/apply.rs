@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anstyle::{AnsiColor, Style};
 use bedplate_cluster::bundle::{Change, Step, Wanted};
 use bedplate_cluster::prove::Outcome;
-use bedplate_cluster::rights::Task;
+use bedplate_cluster::rights::{Right, Task};
 use bedplate_cluster::{Cluster, Error as ClusterError};
 use bedplate_guarantees::enforce;
 use bedplate_model::document::{Limits, parse};
 use bedplate_model::{Guarantee, Profile, names};
+use bedplate_operator::deploy;
 use serde_json::Value;
 
 use super::cluster::{Target, profile, tell_unread, wait};
@@ -32,6 +33,15 @@ pub(crate) struct Args {
     /// Take over fields that another field manager owns
     #[arg(long)]
     force_conflicts: bool,
+    /// What runs the operator too, with this image: one that was built with deploy/Dockerfile
+    #[arg(long, value_name = "IMAGE")]
+    operator: Option<String>,
+}
+
+impl Args {
+    fn operator(&self) -> Vec<Value> {
+        self.operator.as_deref().map(deploy::objects).unwrap_or_default()
+    }
 }
 
 /// Options of `rollback`.
@@ -61,7 +71,8 @@ pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
     let wanted = wanted(args)?;
     wait(async {
         let cluster = args.target.connect_for(Task::Plan, None).await?;
-        let steps = cluster.plan(&wanted).await?;
+        let mut steps = cluster.plan(&wanted).await?;
+        steps.extend(cluster.plan_others(args.operator(), args.force_conflicts).await?);
         let mut changes = 0;
         for step in &steps {
             if step.change != Change::Same {
@@ -82,7 +93,12 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         let mut cluster = args.target.connect_for(Task::Apply, None).await?;
         let first = cluster.kind(names::GROUP, "StabilityProfile").is_none();
         let mut done = Done::default();
-        let outcome = cluster.put_in_place(&wanted, |step| done.add(step)).await;
+        let outcome = async {
+            cluster.put_in_place(&wanted, |step| done.add(step)).await?;
+            // After the guards: they hold without it.
+            cluster.put_others(args.operator(), args.force_conflicts, |step| done.add(step)).await
+        }
+        .await;
         let changed = done.tell()?;
         // What was done before an error is told too: the next run goes on from there.
         outcome?;
@@ -154,10 +170,13 @@ fn differences(a: &Value, b: &Value, path: &str, found: &mut Vec<String>) {
 pub(crate) fn uninstall(args: &UninstallArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect_for(Task::Uninstall, None).await?;
+        let operator = cluster.present(deploy::objects(deploy::PLACEHOLDER)).await?;
+        let rights = operator.iter().filter_map(|object| Some(Right::at(cluster.place(object).ok()?, "delete")));
+        cluster.require_all(Task::Uninstall, rights.collect()).await?;
         let mut count = 0;
         let mut failed = None;
         let outcome = cluster
-            .remove_everything(|what| {
+            .remove_everything(&operator, |what| {
                 count += 1;
                 failed = failed.take().or(print(&format!("removed {what}\n")).err());
             })

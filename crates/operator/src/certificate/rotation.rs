@@ -96,11 +96,14 @@ pub fn next(held: &Held, known: bool, names: &[String], lives: Lifetimes, now: T
     // A clock that was ahead when it was written down must not hold it up.
     let settled = since.min(now) + lives.settle;
     let waiting = settled > now || since > now + lives.settle;
+    // One that ends with its authority cannot be made to last longer: it is the authority that is due.
+    let with_authority = serving.facts.until >= authority.facts.until;
+    let last = with_authority && serving.facts.due() <= now;
     match (&held.old, &held.next) {
         (Some(_), _) | (_, Some(_)) if waiting => Action::Wait(settled.max(now + 1)),
         (Some(_), _) => Action::Retire,
         (None, Some(_)) => Action::Switch,
-        (None, None) if authority.facts.due() <= now => Action::Announce,
+        (None, None) if last || authority.facts.due() <= now => Action::Announce,
         (None, None) if serving.facts.due() <= now || lacks(&serving.facts, names) => Action::Issue,
         (None, None) => Action::Wait(authority.facts.due().min(serving.facts.due())),
     }
@@ -278,6 +281,19 @@ mod tests {
         assert_eq!(later[..3], [Action::Found, Action::Publish, Action::Confirm]);
         // A clock that is far back: nothing of what is there is valid yet.
         assert_eq!(settle(&mut held, &mut bundle, &mut mint, 500_000)[0], Action::Found);
+    }
+
+    /// An authority of an older, shorter setting: its last certificate was made anew in every round until its end.
+    #[test]
+    fn a_certificate_that_ends_with_its_authority_asks_for_the_next_one() {
+        let (mut bundle, mut mint) = (String::new(), Counter::default());
+        let mut authority = mint.pair(None, &names(), 71_844, 72_452);
+        authority.key = "key".to_owned();
+        let mut held = Held { authority: Some(authority), ..Held::default() };
+        let mut at = |now: Time| settle(&mut held, &mut bundle, &mut mint, now);
+        assert_eq!(at(69_652)[0], Action::Issue);
+        assert_eq!(at(70_652)[0], Action::Announce);
+        assert_eq!(at(71_152)[0], Action::Switch);
     }
 
     #[test]
