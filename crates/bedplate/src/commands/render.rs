@@ -27,6 +27,12 @@ pub(crate) struct Args {
     image: String,
 }
 
+/// `bedplate apply` waits for that by itself.
+const BY_OTHER_MEANS: &str = "\
+# The first time, apply the definitions alone (deploy/crds.yaml, `bedplate render --crds`), and this a minute later: an API
+# server looks every half minute for new kinds to hold policies against, and until then refuses whatever they look at.
+";
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     if args.operator {
         if args.image == deploy::PLACEHOLDER {
@@ -46,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let mut all = bedplate_guarantees::definitions();
         all.push(first_profile(true));
         all.extend(enforce::objects(enforce::Installation::ANY));
-        ("", all)
+        (BY_OTHER_MEANS, all)
     };
     let texts: Vec<_> = objects.iter().map(yaml::text).collect();
     print(&format!("{head}{}", texts.join("---\n")))?;
