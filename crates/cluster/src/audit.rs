@@ -11,6 +11,7 @@ use bedplate_guarantees::context::NoContext;
 use bedplate_guarantees::{Checked, Neighbours};
 use bedplate_model::document::FileKind;
 use bedplate_model::workload::kinds::TABLE;
+use bedplate_model::workload::unfold_live;
 use bedplate_model::{Node, Object, Profile, names};
 use serde_json::Value;
 
@@ -161,7 +162,8 @@ fn judge_exemption(object: Value, today: &str, each: &mut impl FnMut(&str, &str,
 }
 
 fn judge(object: Value, run: Run<'_>, each: &mut impl FnMut(&str, &str, &Checked)) {
-    let node = Node::from_json(&object);
+    let mut node = Node::from_json(&object);
+    unfold_live(&mut node);
     let found = Object::of_node(&node).is_some_and(|object| !object_findings(&object, run).is_empty());
     if !found {
         return;
@@ -176,5 +178,28 @@ fn judge(object: Value, run: Run<'_>, each: &mut impl FnMut(&str, &str, &Checked
     let checked = check(Source { text: &written, kind: FileKind::Yaml, build: &NoContext }, run);
     if !checked.findings.is_empty() {
         each(&shown, &written, &checked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An audit found nothing of a search whose trials stand in a string, as Katib's first versions wrote them.
+    #[test]
+    fn what_stands_in_a_string_is_judged_too() {
+        let template = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: \"{{.Trial}}\"}\nspec:\n  template:\n    spec:\n      containers:\n      - name: a\n        image: docker.io/pytorch/pytorch:2.7.0\n        resources: {limits: {nvidia.com/gpu: 64}}\n";
+        let object = json!({ "apiVersion": "kubeflow.org/v1alpha3", "kind": "Experiment",
+            "metadata": { "name": "sweep", "namespace": "team" },
+            "spec": { "trialTemplate": { "goTemplate": { "rawTemplate": template } } } });
+        let (profile, neighbours) = (Profile::default(), Neighbours::default());
+        let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-11-25" };
+        let mut told = Vec::new();
+        judge(object, run, &mut |name, _, checked| {
+            told.extend(checked.findings.iter().map(|located| (name.to_owned(), located.finding.rule)));
+        });
+        assert!(told.contains(&("experiment/team/sweep".to_owned(), "gpu-ceiling")), "{told:?}");
     }
 }

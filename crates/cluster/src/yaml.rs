@@ -49,12 +49,34 @@ fn nested(value: &Value, depth: usize, out: &mut String) {
             out.push('\n');
             block(value, depth, out);
         }
+        Value::String(text) if is_literal(text) => {
+            out.push_str(if text.ends_with('\n') { " |\n" } else { " |-\n" });
+            for line in text.lines() {
+                if !line.is_empty() {
+                    out.push_str(&" ".repeat(depth));
+                }
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
         other => {
             out.push(' ');
             out.push_str(&leaf(other));
             out.push('\n');
         }
     }
+}
+
+/// Whether a text can stand as its own lines (YAML 1.2.2, 8.1.2): a template, a script, a Corefile.
+fn is_literal(text: &str) -> bool {
+    let last = text.strip_suffix('\n').unwrap_or(text).lines().next_back().unwrap_or_default();
+    text.contains('\n')
+        && !text.starts_with([' ', '\t', '\n'])
+        && !last.trim().is_empty()
+        && text.strip_suffix('\n').is_none_or(|text| !text.ends_with('\n'))
+        && text
+            .chars()
+            .all(|c| matches!(c, '\n' | '\t') || !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}'))
 }
 
 fn leaf(value: &Value) -> String {
@@ -84,8 +106,10 @@ mod tests {
         let value = json!({
             "a": { "b": [1, "x: y", { "c": true, "d": [] }, [1, 2], {}], "e": "on", "f": "1", "g": null, "h": "a\nb" },
             "i/j": "v1", "k": "", "l": 1.5,
+            "lines": ["a: {b: 1}\nc:\n  - d\n\n  # e\n", "a\n\tb \n---\nc", "a\n", "\n", " a\nb\n", "a\n\n", "a\r\nb", "a\n  ", "a\nb\u{2028}"],
         });
         let text = super::text(&value);
+        assert!(text.contains("  - |\n    a: {b: 1}\n    c:\n"), "{text}");
         let parsed = parse(&text, &Limits::DEFAULT);
         assert_eq!(parsed.errors, [], "{text}");
         assert_eq!(parsed.documents[0].root.to_json(), value, "{text}");
