@@ -110,6 +110,21 @@ const PROFILES: What = These(names::GROUP, &["stabilityprofiles"]);
 const EXEMPTIONS: What = These(names::GROUP, &["exemptions"]);
 const OWN: What = These(names::GROUP, &["stabilityprofiles", "exemptions"]);
 
+/// The kinds of what runs the operator.
+pub const OPERATOR: &[(&str, &str)] = &[
+    ("", "Namespace"),
+    ("", "ServiceAccount"),
+    ("", "Service"),
+    ("apps", "Deployment"),
+    ("policy", "PodDisruptionBudget"),
+    ("rbac.authorization.k8s.io", "ClusterRole"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+    (ADMISSION, "MutatingWebhookConfiguration"),
+    (ADMISSION, "ValidatingWebhookConfiguration"),
+];
+
 const EVERY: fn(&Kind) -> bool = |_| true;
 const SCALED: fn(&Kind) -> bool = |kind| kind.scale.is_some();
 
@@ -139,6 +154,8 @@ const TABLE: &[Row] = &[
     row(&[Uninstall], &["list", "delete"], GUARDS, "the guards"),
     row(&[Uninstall], &["get", "delete"], DEFINITIONS, "the definitions; their objects go with them"),
     row(&[Uninstall], &["list"], OWN, "what goes with the definitions is named"),
+    row(&[Uninstall], &["get", "delete"], Kinds(OPERATOR), "what runs the operator, where it does"),
+    row(&[Uninstall], &["list"], These("", &["pods"]), "the operator's pods have to have ended"),
     row(&[Prove], &["create"], Workloads(EVERY), "dry runs: what must not be created"),
     row(&[Prove], &["list", "delete", "patch"], Kinds(prove::MARKED), "dry runs: what must not be deleted, nor its mark be taken off"),
     row(&[Prove], &["deletecollection"], DEFINITIONS, "dry runs: the definitions, all at once"),

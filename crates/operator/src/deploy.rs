@@ -480,6 +480,16 @@ mod tests {
         }
     }
 
+    /// `bedplate uninstall` may take away all of it.
+    #[test]
+    fn the_kinds_of_the_operator_are_known_to_the_table_of_rights() {
+        for object in objects(PLACEHOLDER) {
+            let text = |key: &str| object[key].as_str().unwrap();
+            let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+            assert!(bedplate_cluster::rights::OPERATOR.contains(&(group, text("kind"))), "{group} {}", text("kind"));
+        }
+    }
+
     #[test]
     fn every_right_has_its_reason_above_it() {
         let text = text(PLACEHOLDER);

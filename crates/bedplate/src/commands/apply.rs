@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anstyle::{AnsiColor, Style};
 use bedplate_cluster::bundle::{Change, Step, Wanted};
 use bedplate_cluster::prove::Outcome;
-use bedplate_cluster::rights::{Right, Task};
+use bedplate_cluster::rights::Task;
 use bedplate_cluster::{Cluster, Error as ClusterError};
 use bedplate_guarantees::enforce;
 use bedplate_model::document::{Limits, parse};
@@ -171,8 +171,6 @@ pub(crate) fn uninstall(args: &UninstallArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect_for(Task::Uninstall, None).await?;
         let operator = cluster.present(deploy::objects(deploy::PLACEHOLDER)).await?;
-        let rights = operator.iter().filter_map(|object| Some(Right::at(cluster.place(object).ok()?, "delete")));
-        cluster.require_all(Task::Uninstall, rights.collect()).await?;
         let mut count = 0;
         let mut failed = None;
         let outcome = cluster
