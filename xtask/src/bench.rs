@@ -5,7 +5,6 @@ mod audit;
 mod corpus;
 mod measure;
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,8 +65,8 @@ const PEERS: &[Peer] = &[
         note: "`-ignore-missing-schemas`, without schemas: it parses, and validates nothing. A floor",
         arguments: |corpus| with_folder(&["-ignore-missing-schemas", "-schema-location", "/nonexistent/{{.ResourceKind}}.json",
             "-output", "json", "-n", "2"], corpus) },
-    Peer { name: "kubectl-kyverno", most: 1_000, accepted: &[0, 1],
-        note: "`apply benches/peers/kyverno --resource DIR…`: 4 policies like ours, on pods and what makes pods",
+    Peer { name: "kubectl-kyverno", most: usize::MAX, accepted: &[0, 1],
+        note: "`apply benches/peers/kyverno --resource FILE…`: 4 policies like ours, on pods and what makes pods",
         arguments: with_policies },
     Peer { name: "trivy", most: 1_000, accepted: &[0],
         note: "`config --skip-check-update --misconfig-scanners kubernetes --format json DIR`, embedded checks",
@@ -91,14 +90,12 @@ fn with_files(arguments: &[&str], corpus: &Path) -> Result<Vec<String>> {
     Ok(arguments.chain(files.iter().map(|file| file.display().to_string())).collect())
 }
 
-/// Kyverno reads the files right in a folder, not those below it: each folder is named.
+/// Kyverno reads the first of several folders only, and none below it: each file is named.
 fn with_policies(corpus: &Path) -> Result<Vec<String>> {
     let policies = run::root().join("benches/peers/kyverno").display().to_string();
     let mut arguments = vec!["apply".to_owned(), policies];
-    let folders: BTreeSet<_> =
-        run::files_below(corpus)?.iter().filter_map(|file| file.parent().map(Path::to_owned)).collect();
-    for folder in folders {
-        arguments.extend(["--resource".to_owned(), folder.display().to_string()]);
+    for file in run::files_below(corpus)? {
+        arguments.extend(["--resource".to_owned(), file.display().to_string()]);
     }
     Ok(arguments)
 }
