@@ -115,7 +115,8 @@ fn world() -> &'static World {
     WORLD.get_or_init(|| {
         let c = cluster();
         let kubeconfig = account(c);
-        let replicas = ["a", "b"].map(|name| Operator::start(c, name, &kubeconfig, &["--certificate-life", "30s"]));
+        let replicas = ["a", "b"]
+            .map(|name| Operator::start(c, name, &kubeconfig, &["--certificate-life", "30s", "--audit-every", "4s"]));
         for mut webhooks in deploy::webhooks(&deploy::Address::Url(replicas[0].url())) {
             webhooks["webhooks"][0]["failurePolicy"] = json!("Fail");
             webhooks["webhooks"][0]["timeoutSeconds"] = json!(20);
@@ -362,7 +363,6 @@ fn an_exemption_holds_for_the_policies_too_without_anybody_applying_it() {
     w.c.create(&job(&ns, "other", 64, 1)).refused("64 accelerators");
 }
 
-/// Certificates that live for half a minute, an authority for two: whole lives go by under load.
 /// Trials did not start, and the search's page said nothing.
 #[test]
 fn a_refusal_that_a_controller_got_stands_at_what_it_works_for() {
@@ -422,6 +422,90 @@ fn a_guard_that_somebody_weakens_is_put_back_and_they_are_named() {
     assert_eq!(version(), before);
 }
 
+/// A dashboard showed what was forbidden; nobody saw what was already there.
+#[test]
+fn what_is_wrong_in_the_cluster_stands_in_reports_in_the_status_and_in_metrics() {
+    let w = world();
+    let reports = bedplate_devcluster::definitions::of_reports().unwrap();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": reports });
+    w.c.kubectl(&["create", "-f", "-"], &list.to_string()).accepted();
+    // No webhook is asked about it, and this policy only warns there.
+    let ns = w.c.namespace("reported");
+    w.c.create(&job(&ns, "kept-for-ever", 1, 1)).accepted();
+    let report = |kind: &str| {
+        let answer = w.c.k(&format!("get {kind} bedplate -n {ns} -o json"));
+        serde_json::from_str::<Value>(&answer.text).unwrap_or_default()
+    };
+    let line = |report: &Value| {
+        let results = report["results"].as_array().cloned().unwrap_or_default();
+        results.into_iter().find(|line| line["policy"] == "finished-jobs-kept")
+    };
+    w.eventually(|| line(&report("reports.openreports.io")).is_some());
+    let made = report("reports.openreports.io");
+    assert_eq!(line(&made).unwrap()["resources"][0]["name"], "kept-for-ever");
+    let count = |key: &str| made["summary"][key].as_u64().unwrap();
+    assert_eq!((count("fail") + count("warn")) as usize, made["results"].as_array().unwrap().len(), "{made}");
+    // The same again is not written again.
+    let leader = w.replicas.iter().find(|replica| replica.leads()).unwrap();
+    let audits = || leader.log().matches("\"audited\"").count();
+    let before = audits();
+    w.eventually(|| audits() > before + 1);
+    assert_eq!(report("reports.openreports.io")["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+
+    // The profile tells of each guarantee what is wanted, what holds, what is there, and what was shown.
+    let standing = |guarantee: &str| {
+        let path = format!("get stabilityprofile default -o jsonpath={{.status.guarantees.{guarantee}}}");
+        serde_json::from_str::<Value>(&w.c.k(&path).text).unwrap_or_default()
+    };
+    w.eventually(|| standing("admission")["observed"]["warnings"].as_u64() > Some(0));
+    assert_eq!(standing("admission")["enforced"]["status"], "True");
+    assert_eq!(standing("fairness")["enforced"]["status"], "False");
+    w.c.bedplate("prove admission --quiet").accepted();
+    let proven = standing("admission");
+    assert_eq!(proven["proven"]["status"], "True");
+    assert!(proven["proven"]["refused"].as_u64() > Some(50), "{proven}");
+    assert!(leader.get("/metrics").contains("bedplate_findings{guarantee=\"admission\",severity=\"warning\"}"));
+
+    // Somebody takes the reports away: those of the older form are written, and nothing fails.
+    let names = "reports.openreports.io clusterreports.openreports.io";
+    w.c.k(&format!("delete crd {names}")).accepted();
+    w.eventually(|| line(&report("policyreports.wgpolicyk8s.io")).is_some());
+    assert!(leader.get("/readyz").contains("[+] audit"), "{}", leader.get("/readyz"));
+    // What is mended is reported no more.
+    w.c.k(&format!("delete job kept-for-ever -n {ns}")).accepted();
+    w.eventually(|| line(&report("policyreports.wgpolicyk8s.io")).is_none());
+}
+
+/// Who let the namespace go was asked a week later, when the Events of that night were gone.
+#[test]
+fn who_unlocked_what_and_what_was_refused_is_on_record() {
+    let w = world();
+    let ns = w.namespace("recorded");
+    w.c.create(&job(&ns, "too-big", 64, 1)).refused("64 accelerators");
+    w.c.k(&format!("annotate namespace {ns} bedplate.dev/delete-protection=true")).accepted();
+    w.c.bedplate(&format!("unlock namespace {ns} --reason moved-away")).accepted();
+    // By hand too, in the words that the guards ask for.
+    let other = w.namespace("recorded");
+    w.c.k(&format!("annotate namespace {other} bedplate.dev/delete-protection=true")).accepted();
+    let until = bedplate_cluster::unlock::timestamp(now() + 600);
+    let unlock = format!("bedplate.dev/unlock={other} until {until} by bedplate-devcluster-admin: no reason");
+    w.c.kubectl(&["annotate", "namespace", &other, &unlock], "").accepted();
+    let exemption = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": ns.clone() },
+        "spec": { "rule": "gpu-ceiling", "subject": { "name": ns.clone() }, "reason": "the paper", "expires": "2999-01-01" } });
+    w.c.create(&exemption).accepted();
+    let trail = |text: &str| w.c.bedplate(&format!("trail {text}")).accepted();
+    w.eventually(|| trail(&ns).contains("this Job asks for 64 accelerators, the ceiling is 8"));
+    w.eventually(|| trail(&other).contains("unlocked") && trail(&ns).contains("exempted"));
+    w.c.k(&format!("delete exemption {ns}")).accepted();
+    w.eventually(|| trail(&ns).contains("exemption-removed"));
+    let told = trail(&ns);
+    assert!(told.contains(&format!("Job {ns}/too-big, by ")), "{told}");
+    assert!(trail(&other).contains(", by bedplate-devcluster-admin"), "{}", trail(&other));
+    // The operator saw the unlock of the command line too: it is on record once.
+    assert_eq!(trail("moved-away").matches("Namespace").count(), 1, "{}", trail("moved-away"));
+}
+
+/// Certificates that live for half a minute, an authority for two: whole lives go by under load.
 #[test]
 fn certificates_and_their_authority_are_rotated_and_nobody_notices() {
     let w = world();

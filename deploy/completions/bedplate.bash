@@ -70,6 +70,9 @@ _bedplate() {
             bedplate,serve)
                 cmd="bedplate__subcmd__serve"
                 ;;
+            bedplate,trail)
+                cmd="bedplate__subcmd__trail"
+                ;;
             bedplate,uninstall)
                 cmd="bedplate__subcmd__uninstall"
                 ;;
@@ -130,6 +133,9 @@ _bedplate() {
             bedplate__subcmd__help,serve)
                 cmd="bedplate__subcmd__help__subcmd__serve"
                 ;;
+            bedplate__subcmd__help,trail)
+                cmd="bedplate__subcmd__help__subcmd__trail"
+                ;;
             bedplate__subcmd__help,uninstall)
                 cmd="bedplate__subcmd__help__subcmd__uninstall"
                 ;;
@@ -158,7 +164,7 @@ _bedplate() {
 
     case "${cmd}" in
         bedplate)
-            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help"
+            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock trail rbac rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -310,7 +316,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help)
-            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock rbac rules init schema completions man help"
+            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock trail rbac rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,6 +595,20 @@ _bedplate() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        bedplate__subcmd__help__subcmd__trail)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         bedplate__subcmd__help__subcmd__uninstall)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -854,7 +874,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove impact unlock"
+            opts="-h --help audit plan apply rollback uninstall prove impact unlock trail"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -944,7 +964,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__serve)
-            opts="-v -h --kubeconfig --context --request-timeout --listen --health --name --namespace --tls-cert --tls-key --certificate-life --drain --profile --log-format --verbose --help"
+            opts="-v -h --kubeconfig --context --request-timeout --listen --health --name --namespace --tls-cert --tls-key --certificate-life --audit-every --drain --profile --log-format --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -990,6 +1010,10 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --audit-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --drain)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1000,6 +1024,32 @@ _bedplate() {
                     ;;
                 --log-format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__trail)
+            opts="-h --kubeconfig --context --request-timeout --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

@@ -1,4 +1,4 @@
-// The modules whose folders hold the definitions of ML kinds: pinned here, checked against go.sum, never compiled.
+// The modules whose folders hold the definitions of custom kinds: pinned here, checked against go.sum, never compiled.
 module bedplate.dev/devcluster/crds
 
 go 1.26.0
@@ -11,7 +11,9 @@ require (
 	github.com/kubeflow/spark-operator/v2 v2.2.1
 	github.com/kubeflow/trainer/v2 v2.1.0
 	github.com/kubeflow/training-operator v1.9.0
+	github.com/kyverno/kyverno v1.17.1
 	github.com/openkruise/kruise v1.8.3
+	github.com/openreports/reports-api v0.2.1
 	github.com/project-codeflare/appwrapper v1.1.0
 	github.com/ray-project/kuberay/ray-operator v1.4.0
 	knative.dev/serving v0.51.0

@@ -67,6 +67,12 @@ const OPEN: &[(&str, &str, &[&str])] = &[
 /// The kinds of the Gateway API's standard channel.
 const GATEWAY_API: &[Published] = &[published("sigs.k8s.io/gateway-api", "config/crd/standard", &[])];
 
+/// The kinds of reports of policy tools; Kyverno publishes those of the policy working group, which has no module.
+const REPORTS: &[Published] = &[
+    published("github.com/kyverno/kyverno", "config/crds/policyreport", &["ClusterPolicyReport", "PolicyReport"]),
+    published("github.com/openreports/reports-api", "config/crd", &["ClusterReport", "Report"]),
+];
+
 /// The definitions of every custom kind that the workload table has.
 ///
 /// # Errors
@@ -87,6 +93,14 @@ pub fn of_ml_kinds() -> Result<Vec<Value>> {
 /// Where the module cannot be had, or is not what go.sum says.
 pub fn of_gateway_api() -> Result<Vec<Value>> {
     kept("gateway-api", &format!("{GATEWAY_API:?}"), || read(GATEWAY_API))
+}
+
+/// The definitions of the reports of policy tools: openreports.io and wgpolicyk8s.io.
+///
+/// # Errors
+/// Where a module cannot be had, or is not what go.sum says.
+pub fn of_reports() -> Result<Vec<Value>> {
+    kept("reports", &format!("{REPORTS:?}"), || read(REPORTS))
 }
 
 /// The folders of modules that `devcluster/crds/go.mod` pins, downloaded if need be and checked against go.sum.

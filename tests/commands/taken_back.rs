@@ -93,7 +93,7 @@ fn a_removal_names_everything_and_a_half_installation_goes_as_well(c: &Alone) {
         "StabilityProfile default",
         "Exemption full-size",
         "ValidatingAdmissionPolicy admission.bedplate.dev",
-        "ConfigMap bedplate-rollback",
+        "ConfigMap kube-system/bedplate-rollback",
     ] {
         assert!(told.contains(&format!("removed {what}")), "{what}: {told}");
     }

@@ -21,13 +21,15 @@ use crate::{Cluster, Error, Place, Resource, yaml};
 /// Kinds besides the workloads that rules look at, or that tell rules something.
 pub(crate) const OTHERS: &[(&str, &str)] = &[
     ("", "Namespace"),
-    ("", "ConfigMap"),
     ("apiextensions.k8s.io", "CustomResourceDefinition"),
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
     ("policy", "PodDisruptionBudget"),
     ("resource.k8s.io", "ResourceClaimTemplate"),
 ];
+
+/// The namespace whose ConfigMaps are looked at: for Corefiles, of which the others have none.
+pub(crate) const COREFILES: &str = "kube-system";
 
 /// Kinds that tell rules something about others: read first.
 const TELLING: &[&str] =
@@ -73,6 +75,8 @@ impl Cluster {
         }
         let run = Run { profile, neighbours: &neighbours, today };
         for resource in kinds {
+            let configmaps = resource.kind == "ConfigMap" && resource.group.is_empty();
+            let namespace = namespace.or(configmaps.then_some(COREFILES));
             let read = if resource.kind == "Pod" && resource.group.is_empty() {
                 self.pods(resource, namespace, run, &mut seen, &mut each).await
             } else {
@@ -126,7 +130,7 @@ impl Cluster {
     fn audited(&self, namespace: Option<&str>) -> Vec<&Resource> {
         let workloads = TABLE.iter().map(|row| (row.group, row.kind));
         let mut found: Vec<&Resource> = Vec::new();
-        for (group, kind) in workloads.chain(OTHERS.iter().copied()) {
+        for (group, kind) in workloads.chain(OTHERS.iter().copied()).chain([("", "ConfigMap")]) {
             let served = self.kind(group, kind).filter(|resource| resource.can("list"));
             if let Some(resource) = served.filter(|resource| namespace.is_none() || resource.namespaced)
                 && !found.contains(&resource)

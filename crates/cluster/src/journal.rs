@@ -13,7 +13,7 @@ use crate::{Cluster, Error, Write};
 /// Its name.
 pub(crate) const NAME: &str = "bedplate-rollback";
 /// A namespace that is on every cluster and in which no guard looks.
-pub(crate) const NAMESPACE: &str = "kube-system";
+pub const NAMESPACE: &str = "kube-system";
 
 /// Data that a ConfigMap may hold is 1 MiB (`validation.MaxSecretSize`); the rest is for what is around it.
 const ROOM: usize = 1_000_000;

@@ -5,6 +5,7 @@ use bedplate_guarantees::enforce;
 use bedplate_model::{Exemption, Profile, names};
 use serde_json::{Value, json};
 
+use crate::standing::in_place;
 use crate::unlock::{now, timestamp};
 use crate::{Cluster, Error, Place};
 
@@ -54,12 +55,15 @@ impl Cluster {
         let Some((place, live)) = self.live_profile().await? else { return Ok(()) };
         let generation = live.pointer("/metadata/generation");
         let conditions = condition(&live, "Applied", "True", reason, message);
-        if conditions.is_none() && live.pointer("/status/observedGeneration") == generation {
+        let guarantees = profile_of(vec![live.clone()]).ok().and_then(|held| in_place(&live, &held.profile));
+        if conditions.is_none() && guarantees.is_none() && live.pointer("/status/observedGeneration") == generation {
             return Ok(());
         }
         let mut status = json!({ "observedGeneration": generation });
-        if let Some(conditions) = conditions {
-            status["conditions"] = conditions;
+        for (key, said) in [("conditions", conditions), ("guarantees", guarantees)] {
+            if let Some(said) = said {
+                status[key] = said;
+            }
         }
         self.merge(place, "status", &json!({ "status": status }), false).await.map(drop)
     }

@@ -59,6 +59,7 @@ impl Cluster {
             }
         }
         self.no_pods().await?;
+        self.remove_all_reports().await?.iter().for_each(|report| each(report));
         for kind in OWN_KINDS {
             for object in self.ours(ADMISSION, kind).await?.iter().filter(|object| is_ours(object)) {
                 match self.remove(object).await {
@@ -92,7 +93,10 @@ impl Cluster {
             }
         }
         if self.forget().await? {
-            each("ConfigMap bedplate-rollback");
+            each("ConfigMap kube-system/bedplate-rollback");
+        }
+        if self.remove_trail().await? {
+            each("ConfigMap kube-system/bedplate-trail");
         }
         Ok(())
     }

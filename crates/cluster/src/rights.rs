@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::ADMISSION;
 use crate::resource::plural;
-use crate::{Cluster, Error, Place, audit, impact, journal, prove, rbac};
+use crate::{Cluster, Error, Place, audit, impact, journal, prove, rbac, reports, trail};
 
 /// A command that talks to a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,11 +32,13 @@ pub enum Task {
     Impact,
     /// `bedplate unlock` and `bedplate lock`.
     Unlock,
+    /// `bedplate trail`.
+    Trail,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -45,6 +47,7 @@ impl Task {
         Self::Prove,
         Self::Impact,
         Self::Unlock,
+        Self::Trail,
     ];
 
     /// As it is written.
@@ -59,6 +62,7 @@ impl Task {
             Self::Prove => "prove",
             Self::Impact => "impact",
             Self::Unlock => "unlock",
+            Self::Trail => "trail",
         }
     }
 }
@@ -85,8 +89,8 @@ enum What {
     Workloads(fn(&Kind) -> bool),
     /// Kinds by group and name.
     Kinds(&'static [(&'static str, &'static str)]),
-    /// What the last apply has changed, as it was.
-    Journal,
+    /// ConfigMaps of a namespace: the one of that name, or all.
+    Texts(&'static str, Option<&'static str>),
 }
 
 /// What some commands do to some resources, and why.
@@ -101,8 +105,8 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
     Row { tasks, verbs, what, why }
 }
 
-use Task::{Apply, Audit, Impact, Plan, Prove, Rollback, Uninstall, Unlock};
-use What::{Journal, Kinds, These, Workloads};
+use Task::{Apply, Audit, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
+use What::{Kinds, Texts, These, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
 const GUARDS: What = These(ADMISSION, &["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
@@ -125,6 +129,10 @@ pub const OPERATOR: &[(&str, &str)] = &[
     (ADMISSION, "ValidatingWebhookConfiguration"),
 ];
 
+/// What the last apply has changed, as it was.
+const JOURNAL: What = Texts(journal::NAMESPACE, Some(journal::NAME));
+const TRAIL: What = Texts(trail::NAMESPACE, Some(trail::NAME));
+
 const EVERY: fn(&Kind) -> bool = |_| true;
 const SCALED: fn(&Kind) -> bool = |kind| kind.scale.is_some();
 
@@ -137,6 +145,7 @@ const TABLE: &[Row] = &[
     row(&[Audit, Plan], &["list"], Workloads(EVERY), "what the rules judge"),
     row(&[Audit, Plan], &["get"], These("", &["pods"]), "pods that nobody owns are judged themselves; of the others the metadata is enough"),
     row(&[Audit, Plan], &["list"], Kinds(audit::OTHERS), "what the rules judge, or have to know of the rest"),
+    row(&[Audit, Plan], &["list"], Texts(audit::COREFILES, None), "Corefiles: those of kube-system are enough"),
     row(&[Plan, Apply], &["get", "patch"], DEFINITIONS, "the definitions of Bedplate's kinds"),
     row(&[Apply], &["create"], DEFINITIONS, "the definitions, at the first time"),
     row(&[Plan, Apply, Rollback], &["get", "patch"], OWN, "the profile and the exemptions of --file"),
@@ -148,21 +157,26 @@ const TABLE: &[Row] = &[
     // `authorizeUpdate` in the API server's `registry/admissionregistration/validatingadmissionpolicy/authz.go`.
     row(&[Plan, Apply, Rollback], &["get", "list"], These("coordination.k8s.io", &["leases"]), "who makes a policy has to be able to read what it is held against: the clock"),
     row(&[Plan, Apply, Rollback], &["get", "list"], Workloads(SCALED), "the same: what is scaled"),
-    row(&[Apply, Rollback], &["get", "patch"], Journal, "what was there before, for the rollback"),
-    row(&[Apply, Rollback], &["create"], Journal, "the same, at the first time"),
-    row(&[Uninstall, Rollback], &["delete"], Journal, "it is needed no more"),
+    row(&[Apply, Rollback], &["get", "patch"], JOURNAL, "what was there before, for the rollback"),
+    row(&[Apply, Rollback], &["create"], JOURNAL, "the same, at the first time"),
+    row(&[Uninstall, Rollback], &["delete"], JOURNAL, "it is needed no more"),
+    row(&[Uninstall], &["delete"], TRAIL, "what is on record goes last"),
     row(&[Uninstall], &["list", "delete"], GUARDS, "the guards"),
     row(&[Uninstall], &["get", "delete"], DEFINITIONS, "the definitions; their objects go with them"),
     row(&[Uninstall], &["list"], OWN, "what goes with the definitions is named"),
     row(&[Uninstall], &["get", "delete"], Kinds(OPERATOR), "what runs the operator, where it does"),
     row(&[Uninstall], &["list"], These("", &["pods"]), "the operator's pods have to have ended"),
+    row(&[Uninstall], &["list", "delete"], Kinds(reports::KINDS), "what the operator reported"),
     row(&[Prove], &["create"], Workloads(EVERY), "dry runs: what must not be created"),
     row(&[Prove], &["list", "delete", "patch"], Kinds(prove::MARKED), "dry runs: what must not be deleted, nor its mark be taken off"),
     row(&[Prove], &["deletecollection"], DEFINITIONS, "dry runs: the definitions, all at once"),
     row(&[Prove], &["delete", "patch"], PROFILES, "dry runs: the profile must not be deleted, nor narrowed"),
     row(&[Impact], &["get", "list"], Workloads(EVERY), "what hangs on an object, and its pods"),
     row(&[Impact], &["get", "list"], Kinds(impact::LOOKED_AT), "what hangs on an object besides"),
-    row(&[Unlock], &["create"], These("events.k8s.io", &["events"]), "who unlocked what and why, on record"),
+    row(&[Unlock], &["create"], These("events.k8s.io", &["events"]), "who unlocked what and why, beside the object"),
+    row(&[Trail, Unlock], &["get"], TRAIL, "what is on record"),
+    row(&[Unlock], &["patch"], TRAIL, "who unlocked what and why, on record"),
+    row(&[Unlock], &["create"], TRAIL, "the same, at the first time"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
 ];
 
@@ -182,14 +196,25 @@ impl Row {
                 WORKLOADS.iter().filter(|kind| which(kind)).for_each(|kind| add(kind.group, kind.plural()));
             }
             Kinds(kinds) => kinds.iter().for_each(|(group, kind)| add(group, plural(kind))),
-            Journal => add("", "configmaps".to_owned()),
+            Texts(..) => add("", "configmaps".to_owned()),
         }
         groups
     }
 
     /// The one object that it is about, where it is about one. A creation has no name that could be asked for.
     fn named(&self) -> Option<&'static str> {
-        (matches!(self.what, Journal) && self.verbs != ["create"]).then_some(journal::NAME)
+        match self.what {
+            Texts(_, name) if self.verbs != ["create"] => name,
+            _ => None,
+        }
+    }
+
+    /// The one namespace that it is about, where it is about one.
+    const fn namespace(&self) -> Option<&'static str> {
+        match self.what {
+            Texts(namespace, _) => Some(namespace),
+            _ => None,
+        }
     }
 }
 
@@ -227,7 +252,7 @@ pub fn of(task: Task) -> Vec<Right> {
                     resource: resource.clone().into(),
                     verb,
                     name: row.named().map(str::to_owned),
-                    namespace: matches!(row.what, Journal).then(|| journal::NAMESPACE.to_owned()),
+                    namespace: row.namespace().map(str::to_owned),
                 });
             }
         }
@@ -242,21 +267,55 @@ pub(crate) fn are_in_role(task: Task, rights: &[Right]) -> bool {
     rights.iter().all(|right| table.iter().any(|known| known.gives(right)))
 }
 
+/// A rule of a role, and why it has it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Names in paths.
+    pub resources: Vec<String>,
+    /// The objects that it is about; empty for all.
+    pub names: Vec<String>,
+    /// The one namespace that it is about, where it is about one.
+    pub namespace: Option<&'static str>,
+    /// What may be done.
+    pub verbs: &'static [&'static str],
+    /// What for.
+    pub why: &'static str,
+}
+
+/// The rules that give a command everything, on a cluster that has every kind.
+#[must_use]
+pub fn rules(task: Task) -> Vec<Rule> {
+    let rows = TABLE.iter().filter(|row| row.tasks.contains(&task));
+    rows.flat_map(|row| {
+        row.resources().into_iter().map(|(group, resources)| Rule {
+            group,
+            resources,
+            names: row.named().map(str::to_owned).into_iter().collect(),
+            namespace: row.namespace(),
+            verbs: row.verbs,
+            why: row.why,
+        })
+    })
+    .collect()
+}
+
+/// A Role or ClusterRole of some rules, and the reason of each.
+#[must_use]
+pub fn role(kind: &str, metadata: &Value, rules: &[Rule]) -> (Value, Vec<&'static str>) {
+    let written: Vec<_> =
+        rules.iter().map(|rule| rbac::rule(rule.group, &rule.resources, &rule.names, rule.verbs)).collect();
+    (rbac::role(kind, metadata, &written), rules.iter().map(|rule| rule.why).collect())
+}
+
 /// The ClusterRole that gives a command everything, as YAML.
 #[must_use]
 pub fn cluster_role(task: Task) -> String {
-    let rows = TABLE.iter().filter(|row| row.tasks.contains(&task));
-    let (rules, reasons): (Vec<_>, Vec<_>) = rows
-        .flat_map(|row| {
-            let names = Vec::from_iter(row.named());
-            let rule =
-                move |(group, resources): (_, Vec<_>)| (rbac::rule(group, &resources, &names, row.verbs), row.why);
-            row.resources().into_iter().map(rule)
-        })
-        .unzip();
     let metadata =
         json!({ "name": format!("bedplate-{}", task.name()), "labels": { "app.kubernetes.io/part-of": "bedplate" } });
-    rbac::text(&rbac::role("ClusterRole", &metadata, &rules), &reasons)
+    let (role, reasons) = role("ClusterRole", &metadata, &rules(task));
+    rbac::text(&role, &reasons)
 }
 
 /// Rights as the fewest rules of a role that give them, each as one line of YAML.
@@ -381,10 +440,11 @@ mod tests {
 
     #[test]
     fn what_only_reads_has_only_rights_to_read() {
-        for task in [Audit, Impact] {
+        for task in [Audit, Impact, Trail] {
             assert!(of(task).iter().all(|right| ["get", "list"].contains(&right.verb)), "{}", task.name());
         }
         let configmaps = |task| of(task).into_iter().filter(|right| right.resource == "configmaps").collect::<Vec<_>>();
+        assert!(Task::ALL.into_iter().flat_map(configmaps).all(|right| right.namespace.is_some()));
         assert!(configmaps(Apply).iter().all(|right| right.name.is_some() || right.verb == "create"));
     }
 

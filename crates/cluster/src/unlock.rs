@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bedplate_model::names::UNLOCK;
 use serde_json::{Value, json};
 
+use crate::bundle::title;
+use crate::trail::{Entry, What};
 use crate::{Cluster, Error, Place};
 
 /// Now, in seconds since 1970.
@@ -36,9 +38,10 @@ impl Cluster {
     pub async fn unlock(&self, place: Place<'_>, reason: &str, duration: Duration) -> Result<String, Error> {
         let until = timestamp(now() + duration.as_secs());
         let value = format!("{} until {until} by {}: {reason}", place.name, self.user);
-        let patch = json!({ "metadata": { "annotations": { UNLOCK: value } } });
+        let patch = json!({ "metadata": { "annotations": { UNLOCK: &value } } });
         let object = self.merge(place, "", &patch, false).await?;
-        self.record(&object, "Unlocked", &format!("unlocked by {} until {until}: {reason}", self.user)).await?;
+        self.record(&object, What::Unlocked, value, &format!("unlocked by {} until {until}: {reason}", self.user))
+            .await?;
         Ok(until)
     }
 
@@ -49,10 +52,15 @@ impl Cluster {
     pub async fn lock(&self, place: Place<'_>) -> Result<(), Error> {
         let patch = json!({ "metadata": { "annotations": { UNLOCK: Value::Null } } });
         let object = self.merge(place, "", &patch, false).await?;
-        self.record(&object, "Locked", &format!("unlock taken back by {}", self.user)).await
+        let version = object.pointer("/metadata/resourceVersion").map(Value::to_string).unwrap_or_default();
+        self.record(&object, What::Locked, version, &format!("unlock taken back by {}", self.user)).await
     }
 
-    async fn record(&self, object: &Value, reason: &str, note: &str) -> Result<(), Error> {
+    /// In the trail, and as an Event, which stands beside the object for as long as Events are kept.
+    async fn record(&self, object: &Value, what: What, once: String, note: &str) -> Result<(), Error> {
+        let entry = Entry { what, who: self.user.clone(), object: title(object), why: note.to_owned(), once };
+        self.record_all(&[entry]).await?;
+        let reason = if what == What::Locked { "Locked" } else { "Unlocked" };
         let at = |path: &str| object.pointer(path).cloned().unwrap_or(Value::Null);
         let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
         let time = timestamp(now());

@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions of Bedplate's own kinds, made from the same types as the schema for editors.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -7,8 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::exemption::Exemption;
 use crate::guarantee::Guarantee;
 use crate::names;
-use crate::profile::Spec;
 use crate::profile::contradiction::{self, Contradiction};
+use crate::profile::{Mode, Spec};
 
 /// What the cluster says of a profile. Written by Bedplate, read by the guards.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +26,64 @@ pub struct Status {
     /// How it stands: `Applied`, with its reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// How each guarantee stands, by its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub guarantees: BTreeMap<String, Standing>,
+}
+
+/// How a guarantee stands. Each part is said by whoever knows it, and says nothing of the others.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Standing {
+    /// What the profile asks for in the whole cluster: `enforce`, `warn`, `audit` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub declared: Option<Mode>,
+    /// What the guards in the API server do. Said by `bedplate apply` and by the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforced: Option<Enforced>,
+    /// What was found in the cluster. Said by the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
+    /// What the last drill showed. Said by `bedplate prove`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Proven>,
+}
+
+/// Whether the API server itself refuses what breaks a guarantee.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Enforced {
+    /// `True` where every guard is in place and refuses, `False` otherwise.
+    pub status: String,
+    /// Which guards do what.
+    pub message: String,
+    /// Since when this is so, as RFC 3339.
+    pub since: String,
+}
+
+/// What the rules of a guarantee find in a cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Observed {
+    /// Findings that bring something down by themselves.
+    pub errors: u64,
+    /// Findings that hurt when something else goes wrong too.
+    pub warnings: u64,
+    /// Since when there are so many, as RFC 3339.
+    pub since: String,
+}
+
+/// What a drill showed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Proven {
+    /// `True` where something was refused and nothing got through.
+    pub status: String,
+    /// Attempts that were refused.
+    pub refused: u64,
+    /// Attempts that got through.
+    pub through: u64,
+    /// Attempts that could not be made.
+    pub untried: u64,
+    /// When, as RFC 3339.
+    pub time: String,
 }
 
 /// What the cluster says of an exemption.
@@ -121,6 +181,8 @@ fn profile(rules: &[&str]) -> Value {
                 "description": "Most accelerators of one job; empty means 8" },
             column("Modes", ".spec.modes", "How strictly guards hold; empty means enforce"),
             column("Applied", ".status.conditions[?(@.type=='Applied')].status", "Whether all guards are in place"),
+            column("Admission", ".status.guarantees.admission.enforced.status", "Whether the API server refuses what admission guards"),
+            column("Deletion", ".status.guarantees.deletion.enforced.status", "Whether the API server refuses what deletion guards"),
             { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
         ]),
     )

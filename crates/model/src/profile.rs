@@ -483,6 +483,11 @@ impl Profile {
             .map_or(&self.settings, |(_, settings)| settings)
     }
 
+    /// Patterns of namespaces that have settings of their own, and those; of two that match the later one wins.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&[String], &Settings)> {
+        self.namespaces.iter().map(|(names, settings)| (names.as_slice(), settings))
+    }
+
     /// Reads `bedplate.yaml`: a `StabilityProfile` and any number of `Exemption`s.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! Every object that it takes to run the operator, from a few tables.
 
-use bedplate_cluster::rbac;
+use bedplate_cluster::resource::plural;
+use bedplate_cluster::rights::{self, Rule, Task};
+use bedplate_cluster::{rbac, reports, trail};
 use bedplate_guarantees::enforce;
 use bedplate_model::names;
 use bedplate_model::workload::kinds::{self, TABLE};
@@ -128,31 +130,22 @@ fn labels() -> Value {
     json!({ "app.kubernetes.io/name": NAME, "app.kubernetes.io/managed-by": names::FIELD_MANAGER })
 }
 
-/// A right, and what it is for.
-struct Right {
-    group: &'static str,
-    resources: Vec<String>,
-    names: Vec<String>,
-    verbs: &'static [&'static str],
-    why: &'static str,
-}
-
 fn right(
     group: &'static str,
     resources: &[&str],
     names: &[&str],
     verbs: &'static [&'static str],
     why: &'static str,
-) -> Right {
+) -> Rule {
     let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    Right { group, resources: own(resources), names: own(names), verbs, why }
+    Rule { group, resources: own(resources), names: own(names), namespace: None, verbs, why }
 }
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const POLICIES: &[&str] = &["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
 
 /// Rights in the whole cluster.
-fn cluster_rights() -> Vec<Right> {
+fn cluster_rights() -> Vec<Rule> {
     let (definitions, guards) = (definitions(), guards());
     let (definitions, guards): (Vec<_>, Vec<_>) =
         (definitions.iter().map(String::as_str).collect(), guards.iter().map(String::as_str).collect());
@@ -207,12 +200,13 @@ fn cluster_rights() -> Vec<Right> {
             &["get", "create", "patch", "update", "delete"],
             "our own guards only: they are put back, and follow what the cluster serves",
         ),
+        right("", &["namespaces"], &[], &["list", "watch"], "whoever unlocks one is put on record"),
         right(
             "apiextensions.k8s.io",
             &["customresourcedefinitions"],
             &[],
             &["list", "watch"],
-            "a kind that comes gets its guard at once",
+            "a kind that comes gets its guard at once; whoever unlocks one is put on record",
         ),
         right(
             "apiextensions.k8s.io",
@@ -236,12 +230,23 @@ fn cluster_rights() -> Vec<Right> {
             "the API server lets nobody write a guard who may not read what it is held against: the clock",
         ),
     ];
+    for (group, kind) in reports::KINDS {
+        let verbs = &["list", "create", "patch", "delete"];
+        let why = "what audits found, for whoever reads the reports of policy tools";
+        rights.push(Rule { group, resources: vec![plural(kind)], names: Vec::new(), namespace: None, verbs, why });
+    }
     let scaled = scaled();
     for (group, resources) in kinds::resources(scaled) {
         let why = "likewise: the workloads that can be scaled";
-        rights.push(Right { group, resources, names: Vec::new(), verbs: &["get", "list"], why });
+        rights.push(Rule { group, resources, names: Vec::new(), namespace: None, verbs: &["get"], why });
     }
+    rights.extend(audits(None));
     rights
+}
+
+/// What the leader's audits may do besides, in the whole cluster or in a namespace.
+fn audits(namespace: Option<&'static str>) -> impl Iterator<Item = Rule> {
+    rights::rules(Task::Audit).into_iter().filter(move |rule| rule.namespace == namespace && rule.group != names::GROUP)
 }
 
 /// Every policy with its bindings, whatever a cluster serves.
@@ -270,18 +275,21 @@ fn definitions() -> Vec<String> {
 }
 
 /// Rights in some namespaces.
-fn namespaced_rights() -> Vec<(&'static str, Vec<Right>)> {
-    vec![
-        (
-            "kube-system",
-            vec![right(
-                "apps",
-                &["daemonsets"],
-                &[],
-                &["list", "watch"],
-                "whether NodeLocal DNSCache runs, which changes what is said of names",
-            )],
+fn namespaced_rights() -> Vec<(&'static str, Vec<Rule>)> {
+    let mut kube_system = vec![
+        right(
+            "apps",
+            &["daemonsets"],
+            &[],
+            &["list", "watch"],
+            "whether NodeLocal DNSCache runs, which changes what is said of names",
         ),
+        right("", &["configmaps"], &[], &["create"], "the audit trail, at the first time"),
+        right("", &["configmaps"], &[trail::NAME], &["get", "patch"], "the audit trail"),
+    ];
+    kube_system.extend(audits(Some(trail::NAMESPACE)));
+    vec![
+        (trail::NAMESPACE, kube_system),
         // A creation of a Secret or a Lease has no name that could be asked for.
         (
             names::NAMESPACE,
@@ -308,11 +316,9 @@ fn namespaced_rights() -> Vec<(&'static str, Vec<Right>)> {
 }
 
 /// A role, and why it has each of its rights.
-fn role(kind: &str, namespace: Option<&str>, rights: Vec<Right>) -> Object {
-    let rules: Vec<_> =
-        rights.iter().map(|right| rbac::rule(right.group, &right.resources, &right.names, right.verbs)).collect();
-    let object = rbac::role(kind, &metadata(NAME, namespace), &rules);
-    Object { object, reasons: rights.into_iter().map(|right| right.why).collect() }
+fn role(kind: &str, namespace: Option<&str>, rules: &[Rule]) -> Object {
+    let (object, reasons) = rights::role(kind, &metadata(NAME, namespace), rules);
+    Object { object, reasons }
 }
 
 fn binding(kind: &str, role: &str, namespace: Option<&str>) -> Value {
@@ -371,11 +377,11 @@ fn all(image: &str) -> Vec<Object> {
         plain(
             json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, own), "automountServiceAccountToken": false }),
         ),
-        role("ClusterRole", None, cluster_rights()),
+        role("ClusterRole", None, &cluster_rights()),
         plain(binding("ClusterRoleBinding", "ClusterRole", None)),
     ];
     for (namespace, rights) in namespaced_rights() {
-        all.push(role("Role", Some(namespace), rights));
+        all.push(role("Role", Some(namespace), &rights));
         all.push(plain(binding("RoleBinding", "Role", Some(namespace))));
     }
     all.extend([
@@ -493,7 +499,7 @@ mod tests {
     #[test]
     fn every_right_has_its_reason_above_it() {
         let text = text(PLACEHOLDER);
-        let rights: Vec<Right> = cluster_rights()
+        let rights: Vec<Rule> = cluster_rights()
             .into_iter()
             .chain(namespaced_rights().into_iter().flat_map(|(_, rights)| rights))
             .collect();

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bedplate_cluster::trail::{Entry, What};
 use bedplate_model::{Node, Value, names};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -33,6 +34,10 @@ pub struct Refused {
     regarding: ObjectReference,
     rule: &'static str,
     note: String,
+    /// For the audit trail: the user, the object that was refused, and the reason.
+    who: String,
+    object: String,
+    why: String,
 }
 
 impl Refused {
@@ -44,7 +49,20 @@ impl Refused {
         let object = request.object.as_ref()?;
         let name = if request.name.is_empty() { "(to be named)" } else { &request.name };
         let note = format!("{} {name} of {} was refused: {}", request.kind, request.user, refusal.message);
-        Some(Self { regarding: regarding(object, request), rule, note: crate::admission::cut(&note, NOTE) })
+        Some(Self {
+            regarding: regarding(object, request),
+            rule,
+            note: crate::admission::cut(&note, NOTE),
+            who: request.user.clone(),
+            object: format!("{} {}/{name}", request.kind, request.namespace),
+            why: refusal.causes.iter().map(|cause| cause.message.as_str()).collect::<Vec<_>>().join("; "),
+        })
+    }
+
+    fn entry(&self) -> Entry {
+        let once = bedplate_cluster::unlock::now().to_string();
+        let (who, object, why) = (self.who.clone(), self.object.clone(), self.why.clone());
+        Entry { what: What::Refused, who, object, why, once }
     }
 
     fn key(&self) -> (String, &'static str) {
@@ -121,13 +139,21 @@ impl Limiter {
 }
 
 /// Writes Events until nobody sends refusals any more.
-pub async fn write(client: Client, identity: String, mut refusals: mpsc::Receiver<Refused>) {
+pub async fn write(
+    client: Client,
+    identity: String,
+    mut refusals: mpsc::Receiver<Refused>,
+    trail: mpsc::Sender<Entry>,
+) {
     let reporter = Reporter { controller: names::GROUP.to_owned(), instance: Some(identity) };
     let recorder = Recorder::new(client, reporter);
     let (mut limiter, start) = (Limiter::new(), Instant::now());
     while let Some(refused) = refusals.recv().await {
         if !limiter.may(refused.key(), start.elapsed()) {
             continue;
+        }
+        if trail.try_send(refused.entry()).is_err() {
+            tracing::warn!(note = refused.note, "too much to put on record");
         }
         let event = Event {
             type_: EventType::Warning,

@@ -6,6 +6,8 @@
 //!   leader: step (pure) ─▶ lease (coordination.k8s.io)
 //!   server: TLS, limits, routes        health, metrics: plain HTTP beside it
 //!   knowledge: what is watched ─▶ the webhook        upkeep: the guards stay as they were made (the leader)
+//!   audit: reports of what is there (the leader)
+//!   trail: refusals, unlocks, exemptions on record
 //!   deploy: every object that it takes to run this, from one table
 //! ```
 //!
@@ -13,6 +15,7 @@
 //! (`bedplate_guarantees::enforce`). The webhook says more, and says it earlier.
 
 pub mod admission;
+pub mod audit;
 pub mod certificate;
 pub mod deploy;
 pub mod events;
@@ -22,6 +25,7 @@ pub mod log;
 pub mod metrics;
 pub mod run;
 pub mod server;
+pub mod trail;
 pub mod upkeep;
 
 /// Waits until `stop` says true, or nobody can say it any more.

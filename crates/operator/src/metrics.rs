@@ -33,6 +33,15 @@ pub struct Repair {
     pub reason: &'static str,
 }
 
+/// What an audit found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Findings {
+    /// Whose rules.
+    pub guarantee: &'static str,
+    /// `error` or `warning`.
+    pub severity: &'static str,
+}
+
 /// The media type of what [`Metrics::text`] writes.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -58,6 +67,12 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Guards that were written to the API server, by reason.
     pub repairs: Family<Repair, Counter>,
+    /// What the last audit found, by guarantee and severity.
+    pub findings: Family<Findings, Gauge>,
+    /// When the last audit ended, in seconds since 1970.
+    pub audited: Gauge<f64, AtomicU64>,
+    /// How long it took, in seconds.
+    pub audit_duration: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -76,6 +91,9 @@ impl Default for Metrics {
             certificate_end: Gauge::default(),
             leader: Gauge::default(),
             repairs: Family::default(),
+            findings: Family::default(),
+            audited: Gauge::default(),
+            audit_duration: Gauge::default(),
         };
         let all = &mut metrics.registry;
         all.register("admission_requests", "Requests to the webhook, by stage and outcome", metrics.requests.clone());
@@ -101,6 +119,14 @@ impl Default for Metrics {
         );
         all.register("leader", "Whether this replica is the leader", metrics.leader.clone());
         all.register("guard_repairs", "Guards that were written, by reason", metrics.repairs.clone());
+        all.register("findings", "What the last audit found, by guarantee and severity", metrics.findings.clone());
+        all.register_with_unit(
+            "audit_timestamp",
+            "When the last audit ended, since 1970",
+            Unit::Seconds,
+            metrics.audited.clone(),
+        );
+        all.register_with_unit("audit_duration", "How long it took", Unit::Seconds, metrics.audit_duration.clone());
         metrics
     }
 }

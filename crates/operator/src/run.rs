@@ -23,12 +23,12 @@ use crate::certificate::files::{self, Files};
 use crate::certificate::resolver::{Resolver, tls};
 use crate::certificate::rotation::Lifetimes;
 use crate::certificate::store::Store;
-use crate::leader::{self, Terms};
+use crate::leader::{self, Terms, Turns};
 use crate::metrics::Metrics;
 use crate::server::health::{self, Health, Part};
 use crate::server::routes::{Knowledge, Webhook};
 use crate::server::{Limits, Server, serve};
-use crate::{deploy, events, knowledge, upkeep};
+use crate::{audit, deploy, events, knowledge, trail, upkeep};
 
 /// How to run.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct Options {
     pub certificate_life: u64,
     /// Certificate and key in files that somebody else rotates.
     pub files: Option<(PathBuf, PathBuf)>,
+    /// How often the leader audits the cluster; never where this is zero.
+    pub audit_every: Duration,
     /// How long it goes on to answer after it was told to stop: until nobody sends it requests any more.
     pub drain: Duration,
 }
@@ -78,7 +80,7 @@ pub enum Error {
     NoCertificate,
 }
 
-fn today() -> String {
+pub(crate) fn today() -> String {
     timestamp(now()).chars().take(10).collect()
 }
 
@@ -139,19 +141,31 @@ pub async fn run(options: Options, source: Source) -> Result<(), Error> {
         }
         Source::Cluster(cluster) => {
             let (lead, leads) = watch::channel(false);
+            let turns = Turns { leads, stop: stopping.clone() };
             let (client, metrics, stopping) = (cluster.client(), Arc::clone(&metrics), stopping.clone());
             let (namespace, identity) = (options.namespace.clone(), options.identity.clone());
             let (refusals, told) = mpsc::channel(events::WAITING);
             webhook.report_to(refusals);
-            // Ends with the webhook, whose other end it holds.
-            tokio::spawn(events::write(client.clone(), identity.clone(), told));
+            // Both end with the webhook, whose other end the first holds; what waits is written then.
+            let (trail, recorded) = mpsc::channel(trail::WAITING);
+            work.spawn(events::write(client.clone(), identity.clone(), told, trail.clone()));
+            work.spawn(trail::write((*cluster).clone(), recorded));
+            work.spawn(trail::watch((*cluster).clone(), turns.clone(), trail));
+            if !options.audit_every.is_zero() {
+                work.spawn(audit::keep(
+                    (*cluster).clone(),
+                    options.audit_every,
+                    Arc::clone(&health),
+                    Arc::clone(&metrics),
+                    turns.clone(),
+                ));
+            }
             work.spawn(upkeep::keep(
                 (*cluster).clone(),
                 identity.clone(),
                 Arc::clone(&health),
                 Arc::clone(&metrics),
-                leads,
-                stopping.clone(),
+                turns,
             ));
             work.spawn(knowledge::keep(*cluster, Arc::clone(&webhook), Arc::clone(&health), stopping.clone()));
             work.spawn(async move {
@@ -169,6 +183,7 @@ pub async fn run(options: Options, source: Source) -> Result<(), Error> {
         metrics: Some(Arc::clone(&metrics)),
     };
     let serving = tokio::spawn(serve(server, closing.clone()));
+    drop(webhook);
     let router = health::router(Arc::clone(&health), Arc::clone(&metrics));
     let server = Server { listener: health_listener, tls: None, router, limits: Limits::HEALTH, metrics: None };
     // It answers to the last: whoever asks is told that this replica stops.

@@ -14,6 +14,7 @@ mod github;
 mod html;
 mod json;
 mod junit;
+pub mod policy;
 mod sarif;
 mod summary;
 mod text;

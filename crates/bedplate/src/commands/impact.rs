@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bedplate_cluster::Place;
-use bedplate_cluster::rights::{Right, Task};
+use bedplate_cluster::rights::{Right, Task, of};
 use bedplate_guarantees::deletion::enforce::UNLOCK_MINUTES;
 
 use super::cluster::{Named, Target, rights, tell_unread, wait};
@@ -93,10 +93,10 @@ pub(crate) fn unlock(args: &UnlockArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect().await?;
         let place = args.named.place(&cluster)?;
-        cluster.require_all(Task::Unlock, [rights(place, &["patch"]), event(place)].concat()).await?;
+        cluster.require_all(Task::Unlock, [rights(place, &["patch"]), record(place)].concat()).await?;
         let until = cluster.unlock(place, &args.reason, Duration::from_secs(u64::from(args.minutes) * 60)).await?;
         print(&format!(
-            "{} {} is unlocked until {until}; `bedplate lock {} {}` takes it back. The reason is on record as an Event.\n",
+            "{} {} is unlocked until {until}; `bedplate lock {} {}` takes it back. The reason is on record: `bedplate trail`.\n",
             place.resource.full_name(),
             args.named.name,
             args.named.kind,
@@ -110,15 +110,18 @@ pub(crate) fn lock(args: &LockArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect().await?;
         let place = args.named.place(&cluster)?;
-        cluster.require_all(Task::Unlock, [rights(place, &["patch"]), event(place)].concat()).await?;
+        cluster.require_all(Task::Unlock, [rights(place, &["patch"]), record(place)].concat()).await?;
         cluster.lock(place).await?;
         print(&format!("{} {} is locked\n", place.resource.full_name(), args.named.name))?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// The right to put on record what was done: an Event stands beside its object.
-fn event(place: Place<'_>) -> Vec<Right> {
+/// The rights to put on record what was done: an Event stands beside its object, and the trail is one ConfigMap.
+fn record(place: Place<'_>) -> Vec<Right> {
     let namespace = Some(place.namespace.unwrap_or("default").to_owned());
-    vec![Right { group: "events.k8s.io".into(), resource: "events".into(), verb: "create", name: None, namespace }]
+    let event =
+        Right { group: "events.k8s.io".into(), resource: "events".into(), verb: "create", name: None, namespace };
+    let trail = of(Task::Unlock).into_iter().filter(|right| right.namespace.is_some());
+    trail.chain([event]).collect()
 }

@@ -14,6 +14,7 @@ mod reference;
 mod render;
 mod rules;
 mod serve;
+mod trail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,8 @@ enum Command {
     Unlock(impact::UnlockArgs),
     /// Take an unlock back
     Lock(impact::LockArgs),
+    /// What is on record: refusals, unlocks, exemptions
+    Trail(trail::Args),
     /// Print the ClusterRole that a command needs
     Rbac(rbac::Args),
     /// List the rules, or print the page of one
@@ -115,6 +118,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Impact(args) => impact::impact(&args),
         Command::Unlock(args) => impact::unlock(&args),
         Command::Lock(args) => impact::lock(&args),
+        Command::Trail(args) => trail::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Init(args) => init::run(&args),

@@ -1,10 +1,13 @@
 //! `bedplate prove`: everything that should be refused is tried, with dry runs.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use bedplate_cluster::Error as ClusterError;
 use bedplate_cluster::prove::Outcome;
 use bedplate_cluster::rights::Task;
+use bedplate_cluster::standing::Shown;
 use bedplate_model::Guarantee;
 
 use super::cluster::{Target, wait};
@@ -60,9 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect_for(Task::Prove, None).await?;
         let (mut refused, mut through, mut off, mut untried) = (0, 0, 0, 0);
+        let mut shown: BTreeMap<Guarantee, Shown> = BTreeMap::new();
         let mut failed = None;
         cluster
             .prove(&guarantees, &args.namespace, |attempt| {
+                shown.entry(attempt.guarantee).or_default().add(&attempt.outcome);
                 let (word, note, dull) = match &attempt.outcome {
                     Outcome::Refused(why) => {
                         refused += 1;
@@ -97,8 +102,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         if let Some(error) = failed {
             return Err(error);
         }
+        for (guarantee, shown) in shown {
+            match cluster.proven(guarantee, shown).await {
+                // Who may only try things may try them all the same.
+                Err(error @ ClusterError::Forbidden { .. }) => {
+                    anstream::eprintln!("note: the status of the StabilityProfile does not tell of it: {error}");
+                    break;
+                }
+                other => other?,
+            }
+        }
         print(&format!(
-            "\n{refused} refused, {} got through, {untried} could not be tried; nothing was changed on {}\n",
+            "\n{refused} refused, {} got through, {untried} could not be tried; they were dry runs, and changed nothing on {}\n",
             through + off,
             cluster.server
         ))?;

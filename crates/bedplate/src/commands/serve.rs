@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// How long a serving certificate is valid; its authority lives four times as long
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "90d")]
     certificate_life: Duration,
+    /// How often the leader audits the cluster, for reports, status and metrics; 0s: never
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10m")]
+    audit_every: Duration,
     /// How long it answers on after SIGTERM, until nobody sends it requests any more
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     drain: Duration,
@@ -109,6 +112,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         identity: format!("{host}_{}", std::process::id()),
         certificate_life: args.certificate_life.as_secs(),
         files: args.tls_cert.clone().zip(args.tls_key.clone()),
+        audit_every: args.audit_every,
         drain: args.drain,
     };
     // Decisions are short; a second thread keeps them going beside a large one.

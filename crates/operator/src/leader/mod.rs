@@ -7,6 +7,8 @@ pub mod lease;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// How long things take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Terms {
@@ -22,6 +24,34 @@ impl Terms {
     /// Those of Kubernetes' own controllers.
     pub const DEFAULT: Self =
         Self { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(2) };
+}
+
+/// The times in which this replica leads, until it is told to stop.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// Whether it leads now.
+    pub leads: watch::Receiver<bool>,
+    /// Whether it is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Turns {
+    /// Waits until this replica leads. Gives false where it is told to stop first.
+    pub async fn begin(&mut self) -> bool {
+        tokio::select! {
+            leading = self.leads.wait_for(|leads| *leads) => leading.is_ok(),
+            () = crate::told(&mut self.stop) => false,
+        }
+    }
+
+    /// Does some work that is dropped when the lease is lost, or it is told to stop.
+    pub async fn during(&mut self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            () = work => {}
+            _ = self.leads.wait_for(|leads| !*leads) => {}
+            () = crate::told(&mut self.stop) => {}
+        }
+    }
 }
 
 /// What a Lease says.

@@ -26,10 +26,13 @@ pub enum Part {
     ApiServer,
     /// The guards in the API server are as they should be: looked after by who leads.
     Guards,
+    /// The last audit went well: who leads makes it.
+    Audit,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Certificate, Self::Knowledge, Self::Configuration, Self::ApiServer, Self::Guards];
+    const ALL: [Self; 6] =
+        [Self::Certificate, Self::Knowledge, Self::Configuration, Self::ApiServer, Self::Guards, Self::Audit];
 
     const fn name(self) -> &'static str {
         match self {
@@ -38,6 +41,7 @@ impl Part {
             Self::Configuration => "webhook-configuration",
             Self::ApiServer => "api-server",
             Self::Guards => "guards",
+            Self::Audit => "audit",
         }
     }
 
@@ -61,6 +65,19 @@ struct State_ {
     stopping: bool,
 }
 
+/// Keeps a part among those of this replica.
+#[derive(Debug)]
+pub struct Led {
+    health: Arc<Health>,
+    part: Part,
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        self.health.state.write().unwrap_or_else(PoisonError::into_inner).parts.remove(&self.part);
+    }
+}
+
 impl Health {
     /// A replica of which only these parts are looked after.
     #[must_use]
@@ -82,9 +99,10 @@ impl Health {
         }
     }
 
-    /// A part is another replica's from now on.
-    pub fn forget(&self, part: Part) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).parts.remove(&part);
+    /// A part is this replica's for as long as what this gives lives; then it is another's.
+    #[must_use]
+    pub fn led(self: &Arc<Self>, part: Part) -> Led {
+        Led { health: Arc::clone(self), part }
     }
 
     /// From now on requests should go elsewhere.

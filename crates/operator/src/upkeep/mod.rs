@@ -27,8 +27,8 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::events::{Event as Note, EventType, Recorder, Reporter};
 use kube::runtime::watcher::{Event, watcher};
 use serde_json::Value;
-use tokio::sync::watch;
 
+use crate::leader::Turns;
 use crate::metrics::{Metrics, Repair};
 use crate::server::health::{Health, Part};
 use drift::{Writer, last_writer, newer};
@@ -71,33 +71,14 @@ enum Idle {
     Cluster(#[from] bedplate_cluster::Error),
 }
 
-/// Keeps the guards in order, whenever this replica leads, until `stop` says true.
-pub async fn keep(
-    cluster: Cluster,
-    identity: String,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    mut leads: watch::Receiver<bool>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Keeps the guards in order, whenever this replica leads.
+pub async fn keep(cluster: Cluster, identity: String, health: Arc<Health>, metrics: Arc<Metrics>, mut turns: Turns) {
     let reporter = Reporter { controller: names::GROUP.to_owned(), instance: Some(identity) };
     let recorder = Recorder::new(cluster.client(), reporter);
     let mut keeper = Keeper { cluster, recorder, health, metrics, in_place: BTreeMap::new() };
-    loop {
-        tokio::select! {
-            leading = leads.wait_for(|leads| *leads) => if leading.is_err() { return },
-            () = crate::told(&mut stop) => return,
-        }
-        let ended = tokio::select! {
-            () = keeper.work() => false,
-            followed = leads.wait_for(|leads| !*leads) => followed.is_err(),
-            () = crate::told(&mut stop) => true,
-        };
-        // The others' guards are the same; who leads looks after them.
-        keeper.health.forget(Part::Guards);
-        if ended {
-            return;
-        }
+    while turns.begin().await {
+        let _led = keeper.health.led(Part::Guards);
+        turns.during(keeper.work()).await;
     }
 }
 

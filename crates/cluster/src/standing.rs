@@ -1,0 +1,183 @@
+//! How each guarantee stands on a cluster, in the status of its profile: declared, enforced, observed, proven. Each part
+//! is written by whoever knows it, on its own, and only where it says something new.
+
+use std::collections::BTreeMap;
+
+use bedplate_guarantees::enforce;
+use bedplate_model::crd::{Enforced, Observed, Proven, Standing};
+use bedplate_model::profile::Mode;
+use bedplate_model::{Guarantee, Profile};
+use serde_json::{Value, json};
+
+use crate::prove::Outcome;
+use crate::unlock::{now, timestamp};
+use crate::{Cluster, Error};
+
+/// Errors and warnings that the rules of a guarantee found.
+pub type Found = BTreeMap<Guarantee, (u64, u64)>;
+
+/// What a drill of a guarantee showed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Shown {
+    refused: u64,
+    through: u64,
+    untried: u64,
+}
+
+impl Shown {
+    /// Counts one attempt.
+    pub const fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Refused(_) => self.refused += 1,
+            Outcome::Through | Outcome::NotEnforced(_) => self.through += 1,
+            Outcome::Untried(_) => self.untried += 1,
+        }
+    }
+}
+
+impl Cluster {
+    /// Says what was found in the whole cluster: of each guarantee, also where it is nothing.
+    ///
+    /// # Errors
+    /// No rights.
+    pub async fn observed(&self, found: &Found) -> Result<(), Error> {
+        self.stand(|guarantee, before, time| {
+            let (errors, warnings) = found.get(&guarantee).copied().unwrap_or_default();
+            let same = before.observed.as_ref().filter(|seen| (seen.errors, seen.warnings) == (errors, warnings));
+            let since = same.map_or_else(|| time.to_owned(), |seen| seen.since.clone());
+            json!({ "observed": Observed { errors, warnings, since } })
+        })
+        .await
+    }
+
+    /// Says what a drill of a guarantee showed.
+    ///
+    /// # Errors
+    /// No rights.
+    pub async fn proven(&self, proven: Guarantee, shown: Shown) -> Result<(), Error> {
+        self.stand(|guarantee, _, time| {
+            if guarantee != proven {
+                return json!({});
+            }
+            let Shown { refused, through, untried } = shown;
+            let status = if refused > 0 && through == 0 { "True" } else { "False" }.to_owned();
+            json!({ "proven": Proven { status, refused, through, untried, time: time.to_owned() } })
+        })
+        .await
+    }
+
+    /// Writes a part of each guarantee's standing, where it differs from what is said.
+    async fn stand(&self, part: impl Fn(Guarantee, &Standing, &str) -> Value) -> Result<(), Error> {
+        let Some((place, live)) = self.live_profile().await? else { return Ok(()) };
+        let time = timestamp(now());
+        match differing(&live, |guarantee, before| part(guarantee, before, &time)) {
+            Some(guarantees) => {
+                let status = json!({ "status": { "guarantees": guarantees } });
+                self.merge(place, "status", &status, false).await.map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is declared and enforced, where the status of a profile does not say so yet: its guards are in place.
+pub(crate) fn in_place(live: &Value, profile: &Profile) -> Option<Value> {
+    let time = timestamp(now());
+    differing(live, |guarantee, before| {
+        let declared = declared(profile, guarantee);
+        let (holds, message) = enforced(profile, guarantee);
+        let status = if holds { "True" } else { "False" }.to_owned();
+        let same = before.enforced.as_ref().filter(|said| said.status == status);
+        let since = same.map_or_else(|| time.clone(), |said| said.since.clone());
+        json!({ "declared": declared, "enforced": Enforced { status, message, since } })
+    })
+}
+
+/// What the status of a profile has to be told of each guarantee; nothing where it says all of it.
+fn differing(live: &Value, part: impl Fn(Guarantee, &Standing) -> Value) -> Option<Value> {
+    let said = &live["status"]["guarantees"];
+    let told: serde_json::Map<_, _> = Guarantee::ALL
+        .into_iter()
+        .filter_map(|guarantee| {
+            let before = &said[guarantee.name()];
+            let standing = serde_json::from_value(before.clone()).unwrap_or_default();
+            let mut part = part(guarantee, &standing);
+            part.as_object_mut()?.retain(|key, value| before.get(key) != Some(&*value));
+            (part != json!({})).then(|| (guarantee.name().to_owned(), part))
+        })
+        .collect();
+    (!told.is_empty()).then_some(Value::Object(told))
+}
+
+fn declared(profile: &Profile, guarantee: Guarantee) -> Mode {
+    // No rule has that name: it is the mode of those that nothing is said of.
+    profile.settings(None).mode("", guarantee)
+}
+
+/// Whether every guard of a guarantee refuses, and in words which do what.
+fn enforced(profile: &Profile, guarantee: Guarantee) -> (bool, String) {
+    let guards = || enforce::guarded().filter(|(_, of)| *of == guarantee).map(|(rule, _)| rule);
+    if guards().next().is_none() {
+        return (false, "no guard is in the API server; `bedplate check` and `audit` tell what breaks it".to_owned());
+    }
+    let settings = profile.settings(None);
+    let (refuse, others): (Vec<_>, Vec<_>) = guards().partition(|rule| settings.mode(rule, guarantee) == Mode::Enforce);
+    let mut told = Vec::new();
+    if !refuse.is_empty() {
+        told.push(format!("refused: {}", refuse.join(", ")));
+    }
+    for rule in &others {
+        told.push(format!("{rule}: {}", settings.mode(rule, guarantee).name()));
+    }
+    for (names, settings) in profile.namespaces() {
+        let weaker = guards().filter(|rule| settings.mode(rule, guarantee) != Mode::Enforce).count();
+        if weaker > 0 {
+            told.push(format!("in namespaces {}: {weaker} not refused", names.join(", ")));
+        }
+    }
+    (others.is_empty(), told.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(spec: &str) -> Profile {
+        let text = format!(
+            "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nmetadata: {{name: default}}\nspec: {spec}\n"
+        );
+        Profile::parse(&text, &bedplate_guarantees::names()).unwrap()
+    }
+
+    /// One green tick hid that a guard only wrote to a log that nobody read.
+    #[test]
+    fn enforced_says_of_every_guard_whether_it_refuses() {
+        let (holds, text) = enforced(&profile("{}"), Guarantee::Admission);
+        assert!(holds, "{text}");
+        let (holds, text) = enforced(&profile("{modes: {gpu-ceiling: audit}}"), Guarantee::Admission);
+        assert!(!holds);
+        assert!(text.contains("gpu-ceiling: audit") && text.contains("refused: "), "{text}");
+        let (holds, text) =
+            enforced(&profile("{namespaces: [{names: [team-*], modes: {admission: warn}}]}"), Guarantee::Admission);
+        assert!(holds && text.contains("in namespaces team-*: "), "{text}");
+        let (holds, text) = enforced(&profile("{}"), Guarantee::Fairness);
+        assert!(!holds && text.contains("no guard"), "{text}");
+    }
+
+    /// An operator that wrote its status every minute filled etcd with copies of it.
+    #[test]
+    fn what_is_said_already_is_not_said_again() {
+        let mut live = json!({ "status": {} });
+        let first = in_place(&live, &profile("{}")).unwrap();
+        assert_eq!(first["deletion"]["declared"], "enforce");
+        live["status"]["guarantees"] = first.clone();
+        live["status"]["guarantees"]["deletion"]["proven"] = json!({ "status": "True", "refused": 9, "through": 0,
+            "untried": 0, "time": "2026-01-01T00:00:00Z" });
+        live["status"]["guarantees"]["deletion"]["enforced"]["since"] = "2026-01-01T00:00:00Z".into();
+        assert_eq!(in_place(&live, &profile("{}")), None);
+        let weaker = in_place(&live, &profile("{modes: {deletion: warn}}")).unwrap();
+        assert_eq!(weaker.as_object().unwrap().len(), 1, "the others stand as they did: {weaker}");
+        assert_eq!(weaker["deletion"]["enforced"]["status"], "False");
+        assert_ne!(weaker["deletion"]["enforced"]["since"], "2026-01-01T00:00:00Z");
+    }
+}
