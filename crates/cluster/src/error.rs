@@ -343,6 +343,10 @@ fn first_line(text: &str) -> &str {
 impl Asked<'_> {
     fn what(&self) -> String {
         let mut what = self.resource.full_name();
+        if !self.subresource.is_empty() {
+            what.push('/');
+            what.push_str(self.subresource);
+        }
         if let Some(name) = self.name {
             what.push(' ');
             what.push_str(name);
@@ -355,6 +359,10 @@ impl Asked<'_> {
     }
 
     fn rule(&self) -> String {
-        rbac::line(&rbac::rule(&self.resource.group, &[&self.resource.plural], &[""; 0], &[self.verb]))
+        let mut resource = self.resource.plural.clone();
+        if !self.subresource.is_empty() {
+            resource = format!("{resource}/{}", self.subresource);
+        }
+        rbac::line(&rbac::rule(&self.resource.group, &[resource], &[""; 0], &[self.verb]))
     }
 }

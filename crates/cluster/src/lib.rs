@@ -73,6 +73,8 @@ struct Asked<'a> {
     resource: &'a Resource,
     namespace: Option<&'a str>,
     name: Option<&'a str>,
+    /// Such as `status`; empty for the object itself.
+    subresource: &'a str,
 }
 
 impl Cluster {
@@ -294,7 +296,7 @@ impl Cluster {
         let request = Request::patch(path)
             .header(header::CONTENT_TYPE, "application/merge-patch+json")
             .body(patch.to_string().into_bytes());
-        self.ask(place.asked("patch"), request).await
+        self.ask(Asked { subresource, ..place.asked("patch") }, request).await
     }
 
     /// Creates an object.

@@ -90,7 +90,7 @@ impl<'a> Place<'a> {
 
     pub(crate) fn asked(&self, verb: &'static str) -> Asked<'a> {
         let name = (!self.name.is_empty()).then_some(self.name);
-        Asked { verb, resource: self.resource, namespace: self.namespace, name }
+        Asked { verb, resource: self.resource, namespace: self.namespace, name, subresource: "" }
     }
 }
 

@@ -171,6 +171,7 @@ const TABLE: &[Row] = &[
     row(&[Prove], &["list", "delete", "patch"], Kinds(prove::MARKED), "dry runs: what must not be deleted, nor its mark be taken off"),
     row(&[Prove], &["deletecollection"], DEFINITIONS, "dry runs: the definitions, all at once"),
     row(&[Prove], &["delete", "patch"], PROFILES, "dry runs: the profile must not be deleted, nor narrowed"),
+    row(&[Prove], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed: all that it writes"),
     row(&[Impact], &["get", "list"], Workloads(EVERY), "what hangs on an object, and its pods"),
     row(&[Impact], &["get", "list"], Kinds(impact::LOOKED_AT), "what hangs on an object besides"),
     row(&[Unlock], &["create"], These("events.k8s.io", &["events"]), "who unlocked what and why, beside the object"),
@@ -359,7 +360,7 @@ impl Cluster {
                 if !served.namespaced {
                     continue;
                 }
-                right.namespace.get_or_insert_with(|| namespace.to_owned());
+                right.namespace = Some(namespace.to_owned());
             }
             rights.push(right);
         }
