@@ -1,6 +1,8 @@
 //! A real cluster for the tests of one binary, and its two command lines: `kubectl` and `bedplate`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+pub mod replica;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -2,10 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,92 +13,9 @@ use bedplate_operator::certificate::Pair;
 use bedplate_operator::certificate::issue::Rcgen;
 use bedplate_operator::certificate::rotation::Mint;
 use bedplate_operator::deploy;
+use bedplate_tests::replica::{self, Operator};
 use bedplate_tests::{Harness, job, pytorch};
 use serde_json::{Value, json};
-
-/// `bedplate serve` as a process; killed when nobody needs it any more.
-struct Operator {
-    child: Child,
-    port: u16,
-    health: u16,
-    log: PathBuf,
-}
-
-impl Operator {
-    fn start(c: &Harness, name: &str, kubeconfig: &Path, arguments: &[&str]) -> Self {
-        let [port, health] = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
-        let log = c.cluster.folder.join(format!("operator-{name}.log"));
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL"])
-            .arg(c.program())
-            .args(["serve", "--name", "127.0.0.1", "--log-format", "json"])
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--health", &format!("127.0.0.1:{health}")])
-            .args(arguments)
-            .env("KUBECONFIG", kubeconfig)
-            .env("POD_NAME", name)
-            .stdin(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap());
-        // The kernel kills it when the thread that started it ends: this one ends with the process.
-        let (send, receive) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let _ = send.send(command.spawn().unwrap());
-            loop {
-                std::thread::park();
-            }
-        });
-        let child = receive.recv().unwrap();
-        Self { child, port, health, log }
-    }
-
-    fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
-    }
-
-    /// The answer of a path of the health port; nothing where nobody answers.
-    fn get(&self, path: &str) -> String {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.health)) else { return String::new() };
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        let mut text = String::new();
-        let _ = stream.read_to_string(&mut text);
-        text
-    }
-
-    fn ready(&self) -> bool {
-        self.get("/readyz").starts_with("HTTP/1.1 200")
-    }
-
-    fn leads(&self) -> bool {
-        self.get("/metrics").contains("\nbedplate_leader 1\n")
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn signal(&self, name: &str) {
-        Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-    }
-
-    fn end(&mut self) -> Option<i32> {
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(started.elapsed() < Duration::from_secs(60), "it does not end: {}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Two replicas as they are deployed: with the rights of their service account, certificates of their own making that
 /// live for half a minute, and webhooks that refuse when they are not answered, so that no failure stays unseen.
@@ -114,7 +28,7 @@ fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
         let c = cluster();
-        let kubeconfig = account(c);
+        let kubeconfig = replica::account(c);
         let replicas = ["a", "b"]
             .map(|name| Operator::start(c, name, &kubeconfig, &["--certificate-life", "30s", "--audit-every", "4s"]));
         for mut webhooks in deploy::webhooks(&deploy::Address::Url(replicas[0].url())) {
@@ -170,31 +84,8 @@ fn cluster() -> &'static Harness {
         std::fs::write(&file, profile.to_string()).unwrap();
         harness.bedplate(&format!("apply --file {}", file.display())).accepted();
         harness.eventually(|| harness.bedplate("prove --quiet").code == 0);
-        let text = harness.bedplate("render --operator").accepted();
-        // All but the pods and the webhooks, which are processes here.
-        let parts = text.split("---\n").filter(|part| {
-            !["Deployment", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]
-                .iter()
-                .any(|kind| part.contains(&format!("kind: {kind}\n")))
-        });
-        let objects = parts.collect::<Vec<_>>().join("---\n");
-        harness.kubectl(&["apply", "--server-side", "-f", "-"], &objects).accepted();
+        replica::install(harness);
     })
-}
-
-/// A kubeconfig of the operator's service account.
-fn account(c: &Harness) -> PathBuf {
-    let (namespace, name) = (names::NAMESPACE, deploy::NAME);
-    let token = c.k(&format!("create token {name} -n {namespace} --duration=2h")).accepted();
-    let path = c.cluster.folder.join("kubeconfig-operator");
-    std::fs::copy(c.cluster.kubeconfig(), &path).unwrap();
-    let set = |arguments: &[&str]| {
-        let file = format!("--kubeconfig={}", path.display());
-        c.kubectl(&[&["config", &file], arguments].concat(), "").accepted();
-    };
-    set(&["set-credentials", "operator", &format!("--token={}", token.trim())]);
-    set(&["set-context", "--current", "--user=operator"]);
-    path
 }
 
 /// A replica of its own for a test: judged by the defaults, with a certificate from files, asked about one namespace.

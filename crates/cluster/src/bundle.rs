@@ -486,7 +486,7 @@ mod tests {
             }
             assert!(is_as_wanted(&live, &wanted), "{}", title(&wanted));
             let softened = [
-                ("/spec", "failurePolicy", json!("Ignore")),
+                ("/spec", "failurePolicy", json!("another")),
                 ("/spec", "matchConditions", json!([])),
                 ("/spec", "validationActions", json!([])),
                 ("/spec", "matchResources", json!({ "namespaceSelector": { "matchLabels": { "a": "b" } } })),

@@ -213,7 +213,8 @@ impl Policy {
             "kind": "ValidatingAdmissionPolicy",
             "metadata": { "name": self.name(mode), "labels": labels(self.guarantee) },
             "spec": {
-                "failurePolicy": "Fail",
+                // One that cannot be asked, as in the first half minute of an API server, refuses only where it may refuse.
+                "failurePolicy": if mode == Mode::Enforce { "Fail" } else { "Ignore" },
                 "paramKind": kind,
                 "matchConstraints": constraints,
                 "matchConditions": self.conditions(mode),
@@ -385,4 +386,25 @@ pub const NAMESPACE: &str = "request.?namespace.orValue('')";
 pub fn setting(root: &str, path: &str, default: &str) -> String {
     let path = path.replace('.', ".?");
     format!("variables.here.?{path}.orValue({root}.?spec.?{path}.orValue({default}))")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A platform that only wanted to be told was locked for half a minute whenever an API server started: until then it
+    /// cannot hold a policy against a custom kind.
+    #[test]
+    fn only_what_may_refuse_refuses_when_it_cannot_be_asked() {
+        let objects = objects(Installation::ANY);
+        let of_kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+        for binding in of_kind("ValidatingAdmissionPolicyBinding") {
+            let policy = of_kind("ValidatingAdmissionPolicy")
+                .find(|policy| policy["metadata"]["name"] == binding["spec"]["policyName"])
+                .unwrap();
+            let denies = binding["spec"]["validationActions"].as_array().unwrap().contains(&json!("Deny"));
+            let wanted = if denies { "Fail" } else { "Ignore" };
+            assert_eq!(policy["spec"]["failurePolicy"], wanted, "{}", policy["metadata"]["name"]);
+        }
+    }
 }
