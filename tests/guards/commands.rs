@@ -32,6 +32,16 @@ fn the_impact_of_a_deletion_is_told_before_it() {
     c.create(&job(&ns, "train", 1, 1)).accepted();
     let told = c.bedplate(&format!("impact delete namespace {ns}")).accepted();
     assert!(told.contains("jobs.batch"), "{told}");
+    // A claim takes nothing along, and sixteen trainers would not start again.
+    let claim = serde_json::json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": "data", "namespace": ns },
+        "spec": { "accessModes": ["ReadWriteMany"], "resources": { "requests": { "storage": "1Ti" } } } });
+    c.create(&claim).accepted();
+    let pod = serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "trainer", "namespace": ns }, "spec": {
+        "volumes": [{ "name": "d", "persistentVolumeClaim": { "claimName": "data" } }],
+        "containers": [{ "name": "a", "image": "docker.io/pytorch/pytorch:2.7.0", "resources": { "limits": { "nvidia.com/gpu": 4 } } }] } });
+    c.create(&pod).accepted();
+    let told = c.bedplate(&format!("impact delete pvc data -n {ns}")).accepted();
+    assert!(told.contains("1 pod with 4 accelerators, which stay: 1 Pod trainer"), "{told}");
     c.bedplate("impact delete crd nothing.example.org").refused("is not there");
     c.bedplate("impact delete unicorn x").refused("this cluster serves no `unicorn`");
 }

@@ -6,6 +6,7 @@ use bedplate_model::{Node, Object, Workload};
 use serde_json::Value;
 
 use crate::error::note;
+use crate::uses::{can_be_used, uses};
 use crate::{Cluster, Error, Place, Resource};
 
 /// Kinds besides the workloads that are looked at.
@@ -33,6 +34,10 @@ pub struct Impact {
     pub protected: Vec<String>,
     /// Who last wrote the objects, by field manager.
     pub users: BTreeMap<String, usize>,
+    /// Pods that run and use the object, by what controls them: they stay, and do not start again without it.
+    pub used_by: BTreeMap<String, usize>,
+    /// Accelerators that those hold.
+    pub used_with: u64,
     /// What could not be looked at, and why.
     pub unread: BTreeMap<String, String>,
 }
@@ -75,9 +80,29 @@ impl Cluster {
             _ => {
                 let uid = object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
                 self.owned(uid.into_iter().collect(), place.namespace, &mut impact).await?;
+                self.users(place, &object, &mut impact).await?;
             }
         }
         Ok(impact)
+    }
+
+    /// Finds the pods that use an object.
+    async fn users(&self, place: Place<'_>, object: &Value, impact: &mut Impact) -> Result<(), Error> {
+        let group = place.resource.group.as_str();
+        let Some(pods) = self.kind("", "Pod").filter(|_| can_be_used(group, &place.resource.kind)) else {
+            return Ok(());
+        };
+        let (mut used_by, mut used_with) = (BTreeMap::<String, usize>::new(), 0_u64);
+        let read = self.list(pods, place.namespace, false, |pod| {
+            if !is_on(&pod) || !uses(&pod, group, object) {
+                return;
+            }
+            used_with = used_with.saturating_add(accelerators(&pod));
+            *used_by.entry(controller(&pod)).or_default() += 1;
+        });
+        note(&mut impact.unread, pods, read.await)?;
+        (impact.used_by, impact.used_with) = (used_by, used_with);
+        Ok(())
     }
 
     /// Counts the objects that some own, and what those own.
@@ -182,16 +207,33 @@ impl Cluster {
         let Some(object) = self.get(Place { resource, namespace: Some(namespace), name }).await? else { return Ok(()) };
         let at = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
         if resource.kind == "Pod" {
-            if matches!(at("/status/phase"), "Running" | "Pending") {
+            if is_on(&object) {
                 impact.running_pods += usize::from(at("/status/phase") == "Running");
-                let node = Node::from_json(&object);
-                if let Some(workload) = Object::of_node(&node).as_ref().and_then(Workload::new) {
-                    impact.accelerators = impact.accelerators.saturating_add(workload.accelerators());
-                }
+                impact.accelerators = impact.accelerators.saturating_add(accelerators(&object));
             }
         } else if !at("/spec/volumeName").is_empty() {
             impact.volumes.push(format!("{namespace}/{name} ({})", at("/spec/volumeName")));
         }
         Ok(())
     }
+}
+
+/// Whether a pod runs, or is about to.
+fn is_on(pod: &Value) -> bool {
+    matches!(pod["status"]["phase"].as_str(), Some("Running" | "Pending"))
+}
+
+fn accelerators(pod: &Value) -> u64 {
+    let node = Node::from_json(pod);
+    Object::of_node(&node).as_ref().and_then(Workload::new).map_or(0, |workload| workload.accelerators())
+}
+
+/// What controls a pod, or the pod itself where nothing does.
+fn controller(pod: &Value) -> String {
+    let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    let mut controllers = owners.filter(|owner| owner["controller"] == true);
+    let of = controllers.next().map_or(("Pod", &pod["metadata"]["name"]), |owner| {
+        (owner["kind"].as_str().unwrap_or_default(), &owner["name"])
+    });
+    format!("{} {}", of.0, of.1.as_str().unwrap_or_default())
 }

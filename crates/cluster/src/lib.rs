@@ -28,6 +28,7 @@ pub mod standing;
 pub mod trail;
 mod transport;
 pub mod unlock;
+mod uses;
 pub mod yaml;
 
 use std::path::Path;

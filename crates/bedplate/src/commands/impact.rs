@@ -74,6 +74,16 @@ pub(crate) fn impact(args: &ImpactArgs) -> Result<ExitCode, Error> {
         }
         line("running pods", impact.running_pods.to_string());
         line("accelerators", impact.accelerators.to_string());
+        if !impact.used_by.is_empty() {
+            let pods: usize = impact.used_by.values().sum();
+            let used = format!(
+                "{pods} pod{} with {} accelerators, which stay: {}",
+                if pods == 1 { "" } else { "s" },
+                impact.used_with,
+                list(&impact.used_by)
+            );
+            line("used by", used);
+        }
         line("volumes", if impact.volumes.is_empty() { "none".to_owned() } else { impact.volumes.join(", ") });
         if !impact.users.is_empty() {
             line("last written by", list(&impact.users));
