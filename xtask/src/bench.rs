@@ -4,6 +4,9 @@ mod admission;
 mod audit;
 mod corpus;
 mod measure;
+mod scale;
+mod served;
+mod webhook;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use self::measure::{Run, measure};
 use bedplate_devcluster::run::{self, Result};
-use bedplate_devcluster::tools;
+use bedplate_devcluster::{AddOn, Cluster, Tier, tools};
 
 /// What to measure.
 #[derive(clap::Subcommand)]
@@ -24,6 +27,8 @@ pub(crate) enum Command {
     Admission(admission::Options),
     /// An audit of a large cluster; writes benches/RESULTS-audit.md
     Audit(audit::Options),
+    /// The admission webhook beside an empty one and Kyverno; writes benches/RESULTS-webhook.md
+    Webhook(webhook::Options),
 }
 
 /// How to measure.
@@ -152,6 +157,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Check(options) => options,
         Command::Admission(options) => return admission::run(options),
         Command::Audit(options) => return audit::run(options),
+        Command::Webhook(options) => return webhook::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;
@@ -212,14 +218,27 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         }
     }
 
-    let text = table(&entries, &growth)?;
-    let place = run::root().join("benches/RESULTS-check.md");
-    fs::write(&place, &text).map_err(run::file("write", &place))?;
-    println!("{text}");
+    publish("check", &table(&entries, &growth)?)?;
     match entries.iter().chain(&growth).find_map(|entry| entry.failure.as_ref()) {
         Some(error) => Err(error.clone()),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Writes what was measured to `benches/RESULTS-NAME.md`, and shows it.
+fn publish(name: &str, text: &str) -> Result<ExitCode> {
+    let place = run::root().join(format!("benches/RESULTS-{name}.md"));
+    fs::write(&place, text).map_err(run::file("write", &place))?;
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does something with a cluster of its own, which it takes down again.
+fn on_cluster<T>(tier: Tier, with: &[AddOn], work: impl FnOnce(&Cluster) -> Result<T>) -> Result<T> {
+    let (cluster, _) = Cluster::up("bench", tier, with)?;
+    let done = work(&cluster);
+    cluster.down()?;
+    done
 }
 
 fn table(entries: &[Entry], growth: &[Entry]) -> Result<String> {
