@@ -17,6 +17,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsAcceptor;
 
 #[global_allocator]
@@ -79,7 +80,10 @@ fn tls(args: &Args) -> Result<TlsAcceptor, Box<dyn Error>> {
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let acceptor = tls(&args)?;
     let router = Router::new().route("/validate", post(allow));
-    let listener = tokio::net::TcpListener::bind(args.listen).await?;
+    let socket = if args.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(args.listen)?;
+    // As many connections wait to be accepted as at ours.
+    let listener = socket.listen(1024)?;
     loop {
         let (stream, _) = listener.accept().await?;
         let (acceptor, router) = (acceptor.clone(), router.clone());
