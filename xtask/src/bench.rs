@@ -4,6 +4,7 @@ mod admission;
 mod audit;
 mod corpus;
 mod measure;
+mod operator;
 mod scale;
 mod served;
 mod webhook;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Audit(audit::Options),
     /// The admission webhook beside an empty one and Kyverno; writes benches/RESULTS-webhook.md
     Webhook(webhook::Options),
+    /// The operator beside a large cluster, quiet and in a burst; writes benches/RESULTS-operator.md
+    Operator(operator::Options),
 }
 
 /// How to measure.
@@ -47,6 +50,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
+
+/// A profile in which everything is as it is by default: in force.
+const PROFILE: &str =
+    r#"{"apiVersion":"bedplate.dev/v1alpha1","kind":"StabilityProfile","metadata":{"name":"default"},"spec":{}}"#;
 
 /// A program to compare with.
 struct Peer {
@@ -158,6 +165,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Admission(options) => return admission::run(options),
         Command::Audit(options) => return audit::run(options),
         Command::Webhook(options) => return webhook::run(options),
+        Command::Operator(options) => return operator::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;

@@ -239,7 +239,7 @@ fn empty(place: &Place) -> Result<Webhook> {
 fn ours(place: &Place, bedplate: &Path) -> Result<Webhook> {
     let [port, health] = free_ports()?;
     let profile = place.folder.join("bedplate.yaml");
-    write(&profile, "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {}\n")?;
+    write(&profile, super::PROFILE)?;
     let to = format!("{LOOPBACK}:{port}");
     let arguments = ["serve", "--listen", &to, "--health", &format!("{LOOPBACK}:{health}"), "--profile"];
     let arguments = arguments.into_iter().map(str::to_owned).chain([profile.display().to_string()]).collect();
