@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CREATORS: usize = 32;
 /// One job in this many is over the ceiling.
 const TOO_LARGE: usize = 10;
+/// What selects the webhook configurations.
+const WEBHOOKS: &str = "app.kubernetes.io/name=bedplate-operator";
 /// The name of the operator, as its log and its process are called.
 const NAME: &str = "bedplate-serve";
 
@@ -81,6 +83,8 @@ fn measure(cluster: &Cluster, bedplate: &Path, options: &Options) -> Result<Stri
     let size = Size { nodes: options.nodes, jobs: options.jobs, pods: options.pods };
     eprintln!("xtask: filling the cluster");
     let filled = size.fill(cluster, Duration::from_secs(options.fill))?;
+    eprintln!("xtask: a short burst without guards");
+    let bare = pace(cluster, options)?;
     let mut operator = Operator::start(cluster, bedplate)?;
     eprintln!("xtask: ready; it gets {} s to settle", options.settle);
     std::thread::sleep(Duration::from_secs(options.settle));
@@ -88,7 +92,9 @@ fn measure(cluster: &Cluster, bedplate: &Path, options: &Options) -> Result<Stri
     let before = asked(cluster)?;
     std::thread::sleep(Duration::from_secs(options.seconds));
     let (quiet, asked_quiet) = (operator.served.used()?, since(asked(cluster)?, &before));
+    let before = asked(cluster)?;
     let put_back = put_back(cluster)?;
+    let asked_back = since(asked(cluster)?, &before);
 
     eprintln!("xtask: the burst");
     forget_peak(operator.served.pid())?;
@@ -96,6 +102,13 @@ fn measure(cluster: &Cluster, bedplate: &Path, options: &Options) -> Result<Stri
     let put_back_after = self::put_back(cluster)?;
     std::thread::sleep(Duration::from_secs(20));
     let after = operator.served.used()?;
+    eprintln!("xtask: a short burst with the guards alone");
+    // Not at once after `apply`: the API server is busy with the new definitions then.
+    let configurations = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
+    run::output(cluster.kubectl()?.args(["delete", configurations, "--selector", WEBHOOKS]), &[0])?;
+    let (ready, in_charge) = (operator.ready, operator.in_charge);
+    drop(operator);
+    let guarded = pace(cluster, options)?;
 
     let mb = |bytes: u64| bytes as f64 / 1e6;
     let per_minute = 60.0 / options.seconds as f64;
@@ -109,10 +122,10 @@ fn measure(cluster: &Cluster, bedplate: &Path, options: &Options) -> Result<Stri
         super::machine()
     );
     for (what, value, goal) in [
-        ("start to ready, s", format!("{:.2}", operator.ready.as_secs_f64()), String::new()),
+        ("start to ready, s", format!("{:.2}", ready.as_secs_f64()), String::new()),
         (
             "start until it leads and every guard is seen in place, s",
-            format!("{:.2}", operator.in_charge.as_secs_f64()),
+            format!("{:.2}", in_charge.as_secs_f64()),
             String::new(),
         ),
         (
@@ -130,10 +143,15 @@ fn measure(cluster: &Cluster, bedplate: &Path, options: &Options) -> Result<Stri
         ("writes of its lease in that minute", format!("{:.0}", count(LEASE)), String::new()),
         ("other requests in that minute", format!("{:.0}", count(READS)), String::new()),
         ("until a guard changed by hand is put back, s", format!("{:.2}", put_back.as_secs_f64()), String::new()),
+        (
+            "requests for that",
+            format!("{:.0}", OWN.iter().filter_map(|what| asked_back.get(*what)).sum::<f64>()),
+            String::new(),
+        ),
     ] {
         let _ = writeln!(text, "| {what} | {value} | {goal} |");
     }
-    let _ = write!(text, "\n{}", burst.page(options));
+    let _ = write!(text, "\n{}", burst.page(options, bare, guarded));
     for (what, value) in [
         ("memory 20 s after it, MB", format!("{:.1}", mb(after.memory))),
         (
@@ -147,18 +165,27 @@ fn measure(cluster: &Cluster, bedplate: &Path, options: &Options) -> Result<Stri
     Ok(text)
 }
 
+/// Runs `bedplate` and gives what it says.
+fn own(cluster: &Cluster, bedplate: &Path, arguments: &[&str]) -> Result<String> {
+    run::output(Command::new(bedplate).args(arguments).env("KUBECONFIG", cluster.kubeconfig()), &[0])
+}
+
+/// Jobs that are made and deleted a second, in a short burst.
+fn pace(cluster: &Cluster, options: &Options) -> Result<f64> {
+    let (tally, started) = (Arc::new(Tally::default()), Instant::now());
+    runtime()?.block_on(create(cluster, options, Duration::from_secs(10), &tally))?;
+    Ok(tally.made.load(Ordering::SeqCst) as f64 / started.elapsed().as_secs_f64())
+}
+
 impl Operator {
     /// Puts the guards in place, all in force, and starts the operator beside them.
     fn start(cluster: &Cluster, bedplate: &Path) -> Result<Self> {
-        let own = |arguments: &[&str]| {
-            run::output(Command::new(bedplate).args(arguments).env("KUBECONFIG", cluster.kubeconfig()), &[0])
-        };
         let profile = cluster.folder.join("bedplate.yaml");
         write(&profile, super::PROFILE)?;
-        own(&["apply", "--file", &profile.display().to_string()])?;
+        own(cluster, bedplate, &["apply", "--file", &profile.display().to_string()])?;
         let [port, health] = free_ports()?;
         let address = format!("{LOOPBACK}:{port}");
-        let mut parts = objects(&own(&["render", "--operator"])?)?;
+        let mut parts = objects(&own(cluster, bedplate, &["render", "--operator"])?)?;
         parts.retain(|object| object["kind"] != "Deployment");
         for webhook in parts.iter_mut().filter_map(|object| object.get_mut("webhooks")?.as_array_mut()).flatten() {
             let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap_or_default();
@@ -225,6 +252,7 @@ const LEASE: &str = "bench-operator-lease";
 const EVENTS: &str = "bench-operator-events";
 const WRITES: &str = "bench-operator-writes";
 const READS: &str = "bench-operator-reads";
+const OWN: [&str; 4] = [LEASE, EVENTS, WRITES, READS];
 
 /// The API server counts requests by the schema that they fall under: so it tells the operator's from all others'. The
 /// level is the one that a service account has without them.
@@ -373,7 +401,7 @@ impl Burst {
         })
     }
 
-    fn page(&self, options: &Options) -> String {
+    fn page(&self, options: &Options, bare: f64, guarded: f64) -> String {
         let seconds = self.took.as_secs_f64();
         let (reviews, took) = self.answered;
         let mb = |bytes: u64| bytes as f64 / 1e6;
@@ -383,7 +411,9 @@ impl Burst {
             options.rate
         );
         for (what, value) in [
-            ("jobs made and deleted a second", format!("{:.0}", self.made as f64 / seconds)),
+            ("without guards: jobs made and deleted a second", format!("{bare:.0}")),
+            ("with the guards of the API server alone", format!("{guarded:.0}")),
+            ("with the operator, which is asked twice for each", format!("{:.0}", self.made as f64 / seconds)),
             ("jobs refused a second", format!("{:.0}", self.refused as f64 / seconds)),
             ("let through or refused wrongly", self.wrong.to_string()),
             ("requests that failed otherwise", self.failures.len().to_string()),

@@ -135,11 +135,13 @@ fn compare(place: &Place, bedplate: &Path, cluster: Option<&Cluster>, options: &
     for webhook in &mut webhooks {
         webhook.at_rest = webhook.served.used()?.memory;
     }
-    let cells: Vec<_> = [true, false]
-        .into_iter()
-        .flat_map(|paced| options.clients.iter().map(move |clients| (paced, *clients)))
-        .flat_map(|(paced, clients)| [false, true].map(|new_connections| Cell { clients, new_connections, paced }))
-        .collect();
+    // Each needs more memory than the one before: so the peaks of the first round tell them apart.
+    let mut cells = Vec::new();
+    for clients in options.clients.iter().copied() {
+        for paced in [true, false] {
+            cells.extend([false, true].map(|new_connections| Cell { clients, new_connections, paced }));
+        }
+    }
     for round in 0..options.rounds {
         eprintln!("xtask: round {}", round + 1);
         for cell in &cells {
@@ -189,7 +191,9 @@ impl Webhook {
 
     fn measure(&mut self, place: &Place, cell: Cell, options: &Options) -> Result<()> {
         let mut command = self.load(place, cell);
-        command.args(["--seconds", &options.seconds.to_string()]);
+        // Connections that are kept are made before it counts.
+        let warm_up = if cell.new_connections { "0.5" } else { "1" };
+        command.args(["--seconds", &options.seconds.to_string(), "--warm-up", warm_up]);
         if cell.paced {
             command.args(["--rate", &options.rate.to_string()]);
         }
@@ -211,8 +215,15 @@ impl Webhook {
         measured.map(|measured| measured.outcome.failures).sum()
     }
 
-    fn peak_mb(&self) -> f64 {
-        self.measured.iter().map(|measured| measured.peak).max().unwrap_or(0) as f64 / 1e6
+    /// The largest peak of these cells in the first round, in MB.
+    fn peak_mb(&self, cells: impl Fn(Cell) -> bool) -> f64 {
+        let mut seen = Vec::new();
+        let first = self.measured.iter().filter(|measured| {
+            let first = !seen.contains(&measured.cell);
+            seen.push(measured.cell);
+            first && cells(measured.cell)
+        });
+        first.map(|measured| measured.peak).max().unwrap_or(0) as f64 / 1e6
     }
 }
 
@@ -426,7 +437,7 @@ fn page(webhooks: &[Webhook], cells: &[Cell], options: &Options) -> Result<Strin
     text.push_str("| program | at rest, MB | peak, MB | what |\n| --- | ---: | ---: | --- |\n");
     for webhook in webhooks {
         let (name, note, at_rest) = (&webhook.name, webhook.note, webhook.at_rest as f64 / 1e6);
-        let _ = writeln!(text, "| {name} | {at_rest:.1} | {:.1} | {note} |", webhook.peak_mb());
+        let _ = writeln!(text, "| {name} | {at_rest:.1} | {:.1} | {note} |", webhook.peak_mb(|_| true));
     }
     for paced in [true, false] {
         let title = if paced {
@@ -436,7 +447,7 @@ fn page(webhooks: &[Webhook], cells: &[Cell], options: &Options) -> Result<Strin
         };
         let _ = writeln!(
             text,
-            "\n## {title}\n\n| clients | connections | program | p50 | p99 | p99 less the empty one's | requests a second | processor time of a request, µs | peak, MB | failed |\n\
+            "\n## {title}\n\n| clients | connections | program | p50 | p99 | p99 less the empty one's | requests a second | processor time of a request, µs | peak in the first round, MB | failed |\n\
              | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
         );
         for cell in cells.iter().filter(|cell| cell.paced == paced) {
@@ -453,7 +464,7 @@ fn page(webhooks: &[Webhook], cells: &[Cell], options: &Options) -> Result<Strin
                     of(|measured| measured.outcome.p99) - empty.median(*cell, |measured| measured.outcome.p99),
                     of(|measured| measured.outcome.per_second),
                     of(|measured| measured.micros),
-                    of(|measured| measured.peak as f64 / 1e6),
+                    webhook.peak_mb(|one| one == *cell),
                     webhook.failures(*cell),
                 );
             }
@@ -467,12 +478,18 @@ fn page(webhooks: &[Webhook], cells: &[Cell], options: &Options) -> Result<Strin
     let met = |yes: bool| if yes { "met" } else { "missed" };
     let _ = write!(
         text,
-        "\n## Goals\n\n- p99 within {GOAL_MS} ms of the empty one, at {} requests a second: at most {over:+.2} ms; {}.\n- Less than {GOAL_MB} MB at the peak: {:.1} MB; {}.\n",
+        "\n## Goals\n\n- p99 within {GOAL_MS} ms of the empty one, at {} requests a second: at most {over:+.2} ms; {}.\n",
         options.rate,
         met(over <= GOAL_MS),
-        ours.peak_mb(),
-        met(ours.peak_mb() < GOAL_MB),
     );
+    for clients in &options.clients {
+        let [ours, empty] = [ours, empty].map(|webhook| webhook.peak_mb(|cell| cell.clients == *clients));
+        let _ = writeln!(
+            text,
+            "- Less than {GOAL_MB} MB with {clients} clients: {ours:.1} MB (the empty one: {empty:.1}); {}.",
+            met(ours < GOAL_MB)
+        );
+    }
     for webhook in webhooks {
         if let Some(failure) = webhook.measured.iter().find_map(|measured| measured.outcome.failure.as_ref()) {
             let _ = write!(text, "\nThe first failure of {}: `{failure}`\n", webhook.name);
