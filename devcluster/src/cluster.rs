@@ -41,7 +41,7 @@ const IN_NODE: &[&str] =
     &["node", "kube-controller-manager", "containerd", "coredns", "kube-proxy", "kubelet", "kruise-manager"];
 
 /// The address of every part. Nothing listens elsewhere, but for the link to a node.
-pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+pub const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// What is known of a cluster that is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -513,7 +513,10 @@ fn sweep() {
 }
 
 /// Ports that nothing listens on. They are free until someone takes them: a start that fails on one says so.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+///
+/// # Errors
+/// Where the system has none.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {

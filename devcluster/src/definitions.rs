@@ -248,7 +248,10 @@ pub(crate) fn manifests(folder: &Path) -> Result<Vec<Value>> {
 }
 
 /// The objects of a YAML text.
-pub(crate) fn objects(text: &str) -> Result<Vec<Value>> {
+///
+/// # Errors
+/// What is wrong with it, where it is none.
+pub fn objects(text: &str) -> Result<Vec<Value>> {
     let parsed = parse(text, &Limits::DEFAULT);
     match parsed.errors.first() {
         Some(error) => Err(error.message.clone()),

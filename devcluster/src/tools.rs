@@ -42,6 +42,9 @@ enum Source {
     PyPi,
 }
 
+/// The `replace` line of Kyverno's go.mod.
+const KYVERNO_REPLACES: &str = "k8s.io/pod-security-admission@v0.34.1=github.com/kyverno/pod-security-admission@v0.0.0-20251031094455-46f20778634f";
+
 /// Every tool and its version: the one place to change.
 #[rustfmt::skip]
 const TOOLS: &[Tool] = &[
@@ -83,8 +86,12 @@ const TOOLS: &[Tool] = &[
     } },
     Tool { name: "kubectl-kyverno", version: "1.17.1", seconds: 380, source: Source::Go {
         module: "github.com/kyverno/kyverno", package: "cmd/cli/kubectl-kyverno",
-        replace: &["k8s.io/pod-security-admission@v0.34.1=github.com/kyverno/pod-security-admission@v0.0.0-20251031094455-46f20778634f"],
+        replace: &[KYVERNO_REPLACES],
         stamp: Some("github.com/kyverno/kyverno/pkg/version.BuildVersion"),
+    } },
+    Tool { name: "kyverno", version: "1.17.1", seconds: 330, source: Source::Go {
+        module: "github.com/kyverno/kyverno", package: "cmd/kyverno",
+        replace: &[KYVERNO_REPLACES], stamp: Some("github.com/kyverno/kyverno/pkg/version.BuildVersion"),
     } },
     Tool { name: "trivy", version: "0.74.0", seconds: 600, source: Source::Go {
         module: "github.com/aquasecurity/trivy", package: "cmd/trivy", replace: &[],

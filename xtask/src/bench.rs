@@ -4,6 +4,10 @@ mod admission;
 mod audit;
 mod corpus;
 mod measure;
+mod operator;
+mod scale;
+mod served;
+mod webhook;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +17,7 @@ use std::time::Duration;
 
 use self::measure::{Run, measure};
 use bedplate_devcluster::run::{self, Result};
-use bedplate_devcluster::tools;
+use bedplate_devcluster::{AddOn, Cluster, Tier, tools};
 
 /// What to measure.
 #[derive(clap::Subcommand)]
@@ -24,6 +28,10 @@ pub(crate) enum Command {
     Admission(admission::Options),
     /// An audit of a large cluster; writes benches/RESULTS-audit.md
     Audit(audit::Options),
+    /// The admission webhook beside an empty one and Kyverno; writes benches/RESULTS-webhook.md
+    Webhook(webhook::Options),
+    /// The operator beside a large cluster, quiet and in a burst; writes benches/RESULTS-operator.md
+    Operator(operator::Options),
 }
 
 /// How to measure.
@@ -42,6 +50,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5)]
     runs: usize,
 }
+
+/// A profile in which everything is as it is by default: in force.
+const PROFILE: &str =
+    r#"{"apiVersion":"bedplate.dev/v1alpha1","kind":"StabilityProfile","metadata":{"name":"default"},"spec":{}}"#;
 
 /// A program to compare with.
 struct Peer {
@@ -152,6 +164,8 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Check(options) => options,
         Command::Admission(options) => return admission::run(options),
         Command::Audit(options) => return audit::run(options),
+        Command::Webhook(options) => return webhook::run(options),
+        Command::Operator(options) => return operator::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;
@@ -212,14 +226,27 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         }
     }
 
-    let text = table(&entries, &growth)?;
-    let place = run::root().join("benches/RESULTS-check.md");
-    fs::write(&place, &text).map_err(run::file("write", &place))?;
-    println!("{text}");
+    publish("check", &table(&entries, &growth)?)?;
     match entries.iter().chain(&growth).find_map(|entry| entry.failure.as_ref()) {
         Some(error) => Err(error.clone()),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Writes what was measured to `benches/RESULTS-NAME.md`, and shows it.
+fn publish(name: &str, text: &str) -> Result<ExitCode> {
+    let place = run::root().join(format!("benches/RESULTS-{name}.md"));
+    fs::write(&place, text).map_err(run::file("write", &place))?;
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does something with a cluster of its own, which it takes down again.
+fn on_cluster<T>(tier: Tier, with: &[AddOn], work: impl FnOnce(&Cluster) -> Result<T>) -> Result<T> {
+    let (cluster, _) = Cluster::up("bench", tier, with)?;
+    let done = work(&cluster);
+    cluster.down()?;
+    done
 }
 
 fn table(entries: &[Entry], growth: &[Entry]) -> Result<String> {

@@ -5,6 +5,7 @@ use bedplate_cluster::rights::{self, Rule, Task};
 use bedplate_cluster::{rbac, reports, trail};
 use bedplate_guarantees::enforce;
 use bedplate_model::names;
+use bedplate_model::profile::Mode;
 use bedplate_model::workload::kinds::{self, TABLE};
 use serde_json::{Value, json};
 
@@ -254,9 +255,14 @@ fn policies() -> Vec<enforce::Policy> {
     enforce::policies(enforce::Installation { profile: &Value::Null, served: &|_, _| Some("v1".to_owned()) })
 }
 
-/// The names of every guard.
+/// The names of every guard, whatever a profile says: it chooses the modes of those for kinds that can be scaled.
 fn guards() -> Vec<String> {
-    policies().iter().flat_map(|policy| policy.modes.iter().map(|mode| policy.name(*mode))).collect()
+    let names = |policy: &enforce::Policy| {
+        let chosen = matches!(policy.params, enforce::Params::Workload(..));
+        let modes = if chosen { &Mode::ACTIVE[..] } else { &policy.modes };
+        modes.iter().map(|mode| policy.name(*mode)).collect::<Vec<_>>()
+    };
+    policies().iter().flat_map(names).collect()
 }
 
 /// The kinds that can be scaled, and have a guard for it.
@@ -482,6 +488,20 @@ mod tests {
                     assert!(!["leases", "nodes", "bindings", "events", "secrets"].contains(&resource), "{resource}");
                 }
                 assert!(rule["operations"] == json!(["CREATE", "UPDATE"]));
+            }
+        }
+    }
+
+    /// The first `bedplate apply` audits only, and the operator was not allowed to look at the guards that this makes.
+    #[test]
+    fn the_guards_of_every_profile_may_be_kept() {
+        let allowed = guards();
+        for mode in Mode::ACTIVE {
+            let profile = json!({ "spec": { "modes": { "admission": mode.name(), "deletion": mode.name() } } });
+            let served = |_: &str, _: &str| Some("v1".to_owned());
+            for guard in enforce::objects(enforce::Installation { profile: &profile, served: &served }) {
+                let name = guard["metadata"]["name"].as_str().unwrap();
+                assert!(allowed.iter().any(|allowed| allowed == name), "{name}");
             }
         }
     }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use bedplate_cluster::Cluster;
 use bedplate_cluster::unlock::{now, timestamp};
 use bedplate_model::Profile;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -27,7 +26,7 @@ use crate::leader::{self, Terms, Turns};
 use crate::metrics::Metrics;
 use crate::server::health::{self, Health, Part};
 use crate::server::routes::{Knowledge, Webhook};
-use crate::server::{Limits, Server, serve};
+use crate::server::{Limits, Server, listen, serve};
 use crate::{audit, deploy, events, knowledge, trail, upkeep};
 
 /// How to run.
@@ -89,9 +88,8 @@ pub(crate) fn today() -> String {
 /// # Errors
 /// What keeps it from starting. What fails later is logged, shown by `/readyz`, and tried again.
 pub async fn run(options: Options, source: Source) -> Result<(), Error> {
-    let listen =
-        async |address: SocketAddr| TcpListener::bind(address).await.map_err(|why| Error::Listen { address, why });
-    let (webhook_listener, health_listener) = (listen(options.address).await?, listen(options.health).await?);
+    let bound = |address: SocketAddr| listen(address).map_err(|why| Error::Listen { address, why });
+    let (webhook_listener, health_listener) = (bound(options.address)?, bound(options.health)?);
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt()]
         .into_iter()

@@ -5,8 +5,11 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use bedplate_devcluster::run::{self, Result};
-use bedplate_devcluster::{Cluster, Tier};
+use bedplate_devcluster::{Cluster, Tier, tools};
 use serde_json::json;
+
+use super::measure::{quantile, samples};
+use super::scale::{connect, metrics, runtime};
 
 /// Rounds with and without the guards, by turns: what the machine does meanwhile falls on both.
 const ROUNDS: usize = 3;
@@ -21,39 +24,33 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let bedplate = run::bedplate(true)?;
-    let (cluster, _) = Cluster::up("bench", Tier::Api, &[])?;
-    let measured = measure(&cluster, &bedplate, options.jobs);
-    cluster.down()?;
-    let (mut without, mut with, policies) = measured?;
+    let (mut without, mut with, policies) =
+        super::on_cluster(Tier::Api, &[], |cluster| measure(cluster, &bedplate, options.jobs))?;
     without.sort_by(f64::total_cmp);
     with.sort_by(f64::total_cmp);
-    let at = |times: &[f64], part: f64| times[((times.len() - 1) as f64 * part) as usize];
     let mut text = format!(
         "# What a creation costs with the guards\n\nWritten by `cargo xtask bench admission`. {} Jobs with one GPU are created one after the other over one connection, \
          {ROUNDS} rounds without and {ROUNDS} with all guards in place, by turns, on one API server {} with etcd on the same 2 cores. Times in ms, as the client sees them.\n\n\
          | | p50 | p99 | mean |\n| --- | ---: | ---: | ---: |\n",
         options.jobs,
-        cluster.server.split(':').next().map_or("", |_| "1.37.2"),
+        tools::get("kubernetes")?.version,
     );
     for (name, times) in [("without", &without), ("with", &with)] {
         let mean = times.iter().sum::<f64>() / times.len() as f64;
-        let _ = writeln!(text, "| {name} | {:.2} | {:.2} | {mean:.2} |", at(times, 0.5), at(times, 0.99));
+        let _ = writeln!(text, "| {name} | {:.2} | {:.2} | {mean:.2} |", quantile(times, 0.5), quantile(times, 0.99));
     }
     let _ = writeln!(
         text,
         "| difference | {:.2} | {:.2} | |\n\n## Each policy\n\nThe API server's own `apiserver_validating_admission_policy_check_duration_seconds`, mean over every request that the policy was asked about.\n\n\
          | policy | checks | mean, ms |\n| --- | ---: | ---: |",
-        at(&with, 0.5) - at(&without, 0.5),
-        at(&with, 0.99) - at(&without, 0.99)
+        quantile(&with, 0.5) - quantile(&without, 0.5),
+        quantile(&with, 0.99) - quantile(&without, 0.99)
     );
     for (policy, count, mean) in policies {
         let _ = writeln!(text, "| {policy} | {count} | {mean:.3} |");
     }
     text.push_str(&costs(&bedplate)?);
-    let place = run::root().join("benches/RESULTS-admission.md");
-    std::fs::write(&place, &text).map_err(run::file("write", &place))?;
-    println!("{text}");
-    Ok(ExitCode::SUCCESS)
+    super::publish("admission", &text)
 }
 
 /// What one policy makes of one object, as `cel-cost` tells it.
@@ -111,7 +108,7 @@ fn costs(bedplate: &std::path::Path) -> Result<String> {
         "spec": { "renewTime": "2026-01-01T00:00:00.000000Z" } });
     let profile = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "default" }, "spec": {} });
     let params = write("params.yaml", &format!("{profile}\n---\n{lease}\n"))?;
-    let mut command = Command::new(bedplate_devcluster::tools::get("cel-cost")?.program()?);
+    let mut command = Command::new(tools::get("cel-cost")?.program()?);
     let lines =
         run::output(command.arg("--params").arg(params).args(["--repeat", "20"]).args([policies, objects]), &[0])?;
     let mut text = format!(
@@ -153,8 +150,7 @@ fn job(name: &str, namespace: &str) -> serde_json::Value {
 type Policy = (String, u64, f64);
 
 fn measure(cluster: &Cluster, bedplate: &std::path::Path, jobs: usize) -> Result<(Vec<f64>, Vec<f64>, Vec<Policy>)> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = runtime()?;
     let command = |words: &[&str]| {
         run::output(Command::new(bedplate).args(words).env("KUBECONFIG", cluster.kubeconfig()), &[0]).map(drop)
     };
@@ -171,18 +167,16 @@ fn measure(cluster: &Cluster, bedplate: &std::path::Path, jobs: usize) -> Result
         let times = runtime.block_on(create(cluster, jobs, round))?;
         if guarded { with.extend(times) } else { without.extend(times) }
     }
-    let metrics = run::output(cluster.kubectl()?.args(["get", "--raw", "/metrics"]), &[0])?;
-    Ok((without, with, policies(&metrics)))
+    Ok((without, with, policies(&metrics(cluster)?)))
 }
 
 async fn create(cluster: &Cluster, jobs: usize, round: usize) -> Result<Vec<f64>> {
-    let text = |error: bedplate_cluster::Error| error.to_string();
-    let client = bedplate_cluster::Cluster::connect(Some(&cluster.kubeconfig()), None).await.map_err(text)?;
+    let client = connect(cluster).await?;
     let mut times = Vec::with_capacity(jobs);
     for index in 0..jobs + 20 {
         let job = job(&format!("bench-{round}-{index}"), "default");
         let started = Instant::now();
-        client.create(&job, false).await.map_err(text)?;
+        client.create(&job, false).await.map_err(|error| error.to_string())?;
         // The first ones warm up connections and caches.
         if index >= 20 {
             times.push(started.elapsed().as_secs_f64() * 1e3);
@@ -192,23 +186,15 @@ async fn create(cluster: &Cluster, jobs: usize, round: usize) -> Result<Vec<f64>
 }
 
 fn policies(metrics: &str) -> Vec<Policy> {
-    let mut found: std::collections::BTreeMap<String, (f64, u64)> = std::collections::BTreeMap::new();
-    for line in metrics.lines() {
-        let Some(rest) = line.strip_prefix("apiserver_validating_admission_policy_check_duration_seconds_") else {
-            continue;
-        };
-        let policy = rest.split("policy=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
-        let value: f64 = rest.rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0.0);
-        let entry = found.entry(policy.to_owned()).or_default();
-        if rest.starts_with("sum{") {
-            entry.0 += value;
-        } else if rest.starts_with("count{") {
-            entry.1 += value as u64;
-        }
-    }
-    found
-        .into_iter()
-        .filter(|(_, (_, count))| *count > 0)
-        .map(|(name, (sum, count))| (name, count, sum / count as f64 * 1e3))
+    let of = |part: &str| {
+        samples(metrics, &format!("apiserver_validating_admission_policy_check_duration_seconds_{part}"), "policy")
+    };
+    let (sums, counts) = (of("sum"), of("count"));
+    let asked = counts.into_iter().filter(|(_, count)| *count > 0.0);
+    asked
+        .map(|(name, count)| {
+            let mean = sums.get(&name).copied().unwrap_or_default() / count * 1e3;
+            (name, count as u64, mean)
+        })
         .collect()
 }

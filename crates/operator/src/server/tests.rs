@@ -253,6 +253,17 @@ fn slow(request: &Request<'_>, run: Run<'_>) -> Answer {
     judge(request, run)
 }
 
+/// 500 clients connected at once, and some waited for a second and longer: the kernel had dropped them.
+#[tokio::test]
+async fn connections_that_come_at_once_wait_for_their_turn() {
+    let listener = super::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nobody accepts: each is in the queue, or would never be told of.
+    let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5));
+    let open: Result<Vec<_>, _> = (0..300).map(connect).collect();
+    assert_eq!(open.unwrap().len(), 300);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn more_requests_than_there_are_turns_are_told_to_come_again() {
     let w = Arc::new(world(Limits { connections: 64, ..SMALL }, slow).await);
