@@ -18,7 +18,7 @@ use bedplate_devcluster::{Cluster, Tier};
 use serde_json::{Value, json};
 
 use super::measure::{Used, forget_peak, samples};
-use super::scale::{Size, connect, job, metrics, runtime, template};
+use super::scale::{Load, Size, connect, job, metrics, runtime, template};
 use super::served::{Served, get, well};
 
 /// What it may have of memory when nothing changes, in MB.
@@ -333,6 +333,8 @@ struct Burst {
     answered: (f64, f64),
     /// Times that the API server went on without an answer of a webhook.
     without: f64,
+    /// Processor time of the API server, in seconds.
+    server: f64,
     asked: Asked,
 }
 
@@ -354,6 +356,7 @@ impl Burst {
         };
         let (before, answered, failed, requests) =
             (operator.served.used()?, operator.answered(), without()?, asked(cluster)?);
+        let server = Load::read(cluster)?.seconds;
         let (tally, over) = (Arc::new(Tally::default()), AtomicBool::new(false));
         let (mut looks, mut unwell, mut slowest, mut peak) = (0, 0, Duration::ZERO, 0);
         let started = Instant::now();
@@ -397,6 +400,7 @@ impl Burst {
             put_back: put_back??,
             answered: (now.0 - answered.0, now.1 - answered.1),
             without: without()? - failed,
+            server: Load::read(cluster)?.seconds - server,
             asked: since(asked(cluster)?, &requests),
         })
     }
@@ -423,7 +427,8 @@ impl Burst {
             ("events that the operator wrote", count(EVENTS)),
             ("its other writes: the guard put back, the record of refusals", count(WRITES)),
             ("processor time of the operator, s", format!("{:.2}", self.end.seconds - self.before.seconds)),
-            ("memory before, MB", format!("{:.1}", mb(self.before.memory))),
+            ("processor time of the API server, s", format!("{:.1}", self.server)),
+            ("memory of the operator before, MB", format!("{:.1}", mb(self.before.memory))),
             ("peak, MB", format!("{:.1}", mb(self.peak))),
             ("`/readyz` asked, and not well", format!("{}, {}", self.looks, self.unwell)),
             ("slowest answer of `/readyz`, ms", format!("{:.0}", self.slowest.as_secs_f64() * 1e3)),

@@ -87,7 +87,7 @@ struct Webhook {
     authority: PathBuf,
     /// It allows everything.
     any_answer: bool,
-    /// Resident memory before the first request, in bytes.
+    /// Resident memory after its first answers, in bytes.
     at_rest: u64,
     measured: Vec<Measured>,
 }
@@ -135,7 +135,7 @@ fn compare(place: &Place, bedplate: &Path, cluster: Option<&Cluster>, options: &
     for webhook in &mut webhooks {
         webhook.at_rest = webhook.served.used()?.memory;
     }
-    // Each needs more memory than the one before: so the peaks of the first round tell them apart.
+    // The larger come later: so the peaks of the first round tell them apart.
     let mut cells = Vec::new();
     for clients in options.clients.iter().copied() {
         for paced in [true, false] {
