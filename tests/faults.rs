@@ -4,12 +4,11 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bedplate_devcluster::process::Id;
+use bedplate_devcluster::process::{Id, Part, tail};
 use bedplate_operator::deploy;
 use bedplate_tests::replica::{self, Operator};
 use bedplate_tests::{Harness, job};
@@ -20,6 +19,9 @@ struct World {
     operator: Operator,
     api_server: std::sync::Mutex<ApiServer>,
 }
+
+/// What the API server is called after it came back.
+const AGAIN: &str = "kube-apiserver-again";
 
 /// The API server of the cluster, which can be made to go away and come back.
 struct ApiServer {
@@ -54,19 +56,16 @@ impl ApiServer {
 
     /// Starts it as it was started before, by the program that it was.
     fn start(&mut self) {
-        let log = std::fs::File::create(self.folder.join("kube-apiserver-again.log")).unwrap();
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).args(&self.command).current_dir(&self.folder);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let (send, receive) = std::sync::mpsc::channel::<Child>();
-        // The kernel kills it when the thread that started it ends: this one ends with the process.
-        std::thread::spawn(move || {
-            let _ = send.send(command.spawn().unwrap());
-            loop {
-                std::thread::park();
-            }
-        });
-        self.id = Id::of(receive.recv().unwrap().id()).unwrap();
+        let (program, arguments) = self.command.split_first().unwrap();
+        let part = Part {
+            name: AGAIN,
+            program: program.into(),
+            called: None,
+            inside: None,
+            arguments: arguments.to_vec(),
+            environment: Vec::new(),
+        };
+        self.id = Id::of(part.start_until_exit(&self.folder).unwrap().id()).unwrap();
     }
 }
 
@@ -93,15 +92,11 @@ impl World {
     /// Waits until it is so; where it does not come so, the operator tells what it did.
     #[track_caller]
     fn eventually(&self, so: impl FnMut() -> bool) {
-        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.c.eventually(so)));
-        if let Err(why) = waited {
+        self.c.eventually_or(so, || {
             eprintln!("{}\n{}", self.operator.get("/readyz"), self.operator.log());
             eprintln!("{}", self.c.k("get --raw /readyz?verbose").text);
-            let log = std::fs::read_to_string(self.c.cluster.folder.join("kube-apiserver-again.log"));
-            let lines: Vec<String> = log.unwrap_or_default().lines().map(str::to_owned).collect();
-            eprintln!("{}", lines[lines.len().saturating_sub(25)..].join("\n"));
-            std::panic::resume_unwind(why);
-        }
+            eprintln!("{}", tail(&self.c.cluster.folder.join(format!("{AGAIN}.log")), 25));
+        });
     }
 
     /// Waits until the operator leads and everything is well, and prints how long that took.

@@ -175,10 +175,22 @@ impl Harness {
     /// # Panics
     /// Where it is not so within two minutes.
     #[track_caller]
-    pub fn eventually(&self, mut so: impl FnMut() -> bool) {
+    pub fn eventually(&self, so: impl FnMut() -> bool) {
+        self.eventually_or(so, || {});
+    }
+
+    /// The same; where it does not come so, `tell` prints what helps to see why.
+    ///
+    /// # Panics
+    /// Where it is not so within two minutes.
+    #[track_caller]
+    pub fn eventually_or(&self, mut so: impl FnMut() -> bool, tell: impl FnOnce()) {
         let started = Instant::now();
         while !so() {
-            assert!(started.elapsed() < Duration::from_secs(120), "not so after 120 s");
+            if started.elapsed() >= Duration::from_secs(120) {
+                tell();
+                panic!("not so after 120 s");
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -57,13 +57,11 @@ impl World {
     /// Waits until it is so; where it does not come so, the replicas tell what they did.
     #[track_caller]
     fn eventually(&self, so: impl FnMut() -> bool) {
-        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.c.eventually(so)));
-        if let Err(why) = waited {
+        self.c.eventually_or(so, || {
             for replica in &self.replicas {
                 eprintln!("{}\n{}", replica.get("/readyz"), replica.log());
             }
-            std::panic::resume_unwind(why);
-        }
+        });
     }
 
     /// A namespace whose objects the replicas are asked about.
@@ -96,7 +94,7 @@ struct Own {
     webhook: String,
 }
 
-fn own(c: &Harness, name: &str, arguments: &[&str], certificate: impl FnOnce(&Pair) -> Pair) -> Own {
+fn own(c: &Harness, name: &'static str, arguments: &[&str], certificate: impl FnOnce(&Pair) -> Pair) -> Own {
     let authority = Rcgen.authority(now(), 86_400).unwrap();
     let serving = certificate(&authority);
     let folder = c.cluster.folder.clone();
@@ -446,7 +444,7 @@ fn two_replicas_have_one_leader_and_the_other_takes_over() {
         path.display().to_string()
     };
     let (cert, key) = (file(".crt", &serving.certificate), file(".key", &serving.key));
-    let start = |name: &str| {
+    let start = |name: &'static str| {
         let arguments = ["--tls-cert", &cert, "--tls-key", &key, "--namespace", &ns, "--drain", "0s"];
         Operator::start(c, name, &c.cluster.kubeconfig(), &arguments)
     };

@@ -1,11 +1,11 @@
 //! The operator as processes beside a test's cluster, with the rights of its service account.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use bedplate_devcluster::cluster::free_ports;
+use bedplate_devcluster::process::{Part, get, well};
 use bedplate_model::names;
 use bedplate_operator::deploy;
 
@@ -28,29 +28,29 @@ impl Operator {
     ///
     /// # Panics
     /// Where it cannot be started.
-    pub fn start(c: &Harness, name: &str, kubeconfig: &Path, arguments: &[&str]) -> Self {
-        let [port, health] = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
-        let log = c.cluster.folder.join(format!("operator-{name}.log"));
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL"])
-            .arg(c.program())
-            .args(["serve", "--name", "127.0.0.1", "--log-format", "json"])
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--health", &format!("127.0.0.1:{health}")])
-            .args(arguments)
-            .env("KUBECONFIG", kubeconfig)
-            .env("POD_NAME", name)
-            .stdin(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap());
-        // The kernel kills it when the thread that started it ends: this one ends with the process.
-        let (send, receive) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let _ = send.send(command.spawn().unwrap());
-            loop {
-                std::thread::park();
-            }
-        });
-        let child = receive.recv().unwrap();
+    pub fn start(c: &Harness, name: &'static str, kubeconfig: &Path, arguments: &[&str]) -> Self {
+        let [port, health] = free_ports().unwrap();
+        let own = [
+            "serve",
+            "--name",
+            "127.0.0.1",
+            "--log-format",
+            "json",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--health",
+            &format!("127.0.0.1:{health}"),
+        ];
+        let part = Part {
+            name,
+            program: c.program().to_owned(),
+            called: None,
+            inside: None,
+            arguments: own.iter().chain(arguments).map(|word| (*word).to_owned()).collect(),
+            environment: vec![("KUBECONFIG", kubeconfig.display().to_string()), ("POD_NAME", name.to_owned())],
+        };
+        let log = c.cluster.folder.join(format!("{name}.log"));
+        let child = part.start_until_exit(&c.cluster.folder).unwrap();
         Self { child, port, health, log }
     }
 
@@ -63,18 +63,13 @@ impl Operator {
     /// The answer of a path of the health port; nothing where nobody answers.
     #[must_use]
     pub fn get(&self, path: &str) -> String {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.health)) else { return String::new() };
-        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        let mut text = String::new();
-        let _ = stream.read_to_string(&mut text);
-        text
+        get(self.health, path)
     }
 
     /// Whether requests should come.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.get("/readyz").starts_with("HTTP/1.1 200")
+        well(self.health, "/readyz")
     }
 
     /// Whether it leads.
@@ -139,15 +134,5 @@ pub fn install(c: &Harness) {
 /// # Panics
 /// Where there is no such account.
 pub fn account(c: &Harness) -> PathBuf {
-    let (namespace, name) = (names::NAMESPACE, deploy::NAME);
-    let token = c.k(&format!("create token {name} -n {namespace} --duration=2h")).accepted();
-    let path = c.cluster.folder.join("kubeconfig-operator");
-    std::fs::copy(c.cluster.kubeconfig(), &path).unwrap();
-    let set = |arguments: &[&str]| {
-        let file = format!("--kubeconfig={}", path.display());
-        c.kubectl(&[&["config", &file], arguments].concat(), "").accepted();
-    };
-    set(&["set-credentials", "operator", &format!("--token={}", token.trim())]);
-    set(&["set-context", "--current", "--user=operator"]);
-    path
+    c.cluster.kubeconfig_of(names::NAMESPACE, deploy::NAME).unwrap()
 }

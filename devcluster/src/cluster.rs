@@ -333,6 +333,23 @@ impl Cluster {
         kubectl(&self.kubeconfig())
     }
 
+    /// A kubeconfig of a service account, good for two hours.
+    ///
+    /// # Errors
+    /// Where there is no such account.
+    pub fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
+        let token = ["create", "token", account, "--namespace", namespace, "--duration=2h"];
+        let token = run::output(self.kubectl()?.args(token), &[0])?;
+        let path = self.folder.join(format!("kubeconfig-{account}"));
+        fs::copy(self.kubeconfig(), &path).map_err(run::file("write", &path))?;
+        let token = format!("--token={}", token.trim());
+        let user = format!("--user={account}");
+        for arguments in [["set-credentials", account, &token], ["set-context", "--current", &user]] {
+            run::output(kubectl(&path)?.arg("config").args(arguments), &[0])?;
+        }
+        Ok(path)
+    }
+
     /// Gives the cluster `count` nodes that KWOK plays, `fake-0` and so on; those that are there stay.
     ///
     /// # Errors

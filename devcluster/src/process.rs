@@ -1,6 +1,8 @@
 //! Processes that end with the one that started them, and processes known by more than a number.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +105,40 @@ impl Part {
             .spawn()
             .map_err(|error| format!("setpriv (Debian package util-linux), to start {}: {error}", self.name))
     }
+
+    /// Starts it, so that the kernel kills it when this process ends: the thread that asks may end before, as that of a
+    /// test does.
+    ///
+    /// # Errors
+    /// As [`Part::start`].
+    pub fn start_until_exit(self, logs: &Path) -> Result<Child> {
+        let (send, receive) = std::sync::mpsc::channel();
+        let (logs, name) = (logs.to_owned(), self.name);
+        std::thread::spawn(move || {
+            let _ = send.send(self.start(&logs));
+            loop {
+                std::thread::park();
+            }
+        });
+        receive.recv().map_err(|_| format!("the thread that starts {name} ended"))?
+    }
+}
+
+/// The answer of a server of this machine to a GET over plain HTTP, its head included; nothing where nobody answers.
+#[must_use]
+pub fn get(port: u16, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return String::new() };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+/// Whether a server of this machine says that it is well.
+#[must_use]
+pub fn well(port: u16, path: &str) -> bool {
+    get(port, path).starts_with("HTTP/1.1 200")
 }
 
 /// The first child of a process, once it has one: `unshare` and `nsenter` start what they are asked for as theirs.

@@ -81,7 +81,7 @@ impl Cluster {
                 self.pods(resource, namespace, run, &mut seen, &mut each).await
             } else {
                 self.list(resource, namespace, false, |object| {
-                    if owner(&object).is_some() {
+                    if controller(&object).is_some() {
                         return;
                     }
                     seen.judged += 1;
@@ -110,9 +110,9 @@ impl Cluster {
         let mut alone = Vec::new();
         self.list(resource, namespace, true, |pod| {
             let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-            match owner(&pod) {
+            match controller(&pod) {
                 // A static pod's owner is its node, which nobody judges.
-                Some(kind) if kind != "Node" => seen.owned_pods += 1,
+                Some(owner) if owner["kind"] != "Node" => seen.owned_pods += 1,
                 _ => alone.push((text("/metadata/namespace"), text("/metadata/name"))),
             }
         })
@@ -142,11 +142,10 @@ impl Cluster {
     }
 }
 
-/// The kind of what controls an object.
-fn owner(object: &Value) -> Option<String> {
+/// The reference to what controls an object.
+pub(crate) fn controller(object: &Value) -> Option<&Value> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
-    let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
-    owner.get("kind")?.as_str().map(str::to_owned)
+    owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
 /// Tells of an exemption that has lapsed or means nothing.

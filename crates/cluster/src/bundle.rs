@@ -340,9 +340,7 @@ impl Cluster {
         if self.kind(names::GROUP, "StabilityProfile").is_some() {
             return Ok(Vec::new());
         }
-        let mut found = self.ours(ADMISSION, "ValidatingAdmissionPolicyBinding").await?;
-        found.retain(is_ours);
-        Ok(found)
+        self.metadata_of(ADMISSION, "ValidatingAdmissionPolicyBinding", is_ours).await
     }
 
     /// Policies and bindings that an older Bedplate made. What a probe has left is the next one's.

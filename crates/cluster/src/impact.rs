@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bedplate_model::{Node, Object, Workload};
 use serde_json::Value;
 
+use crate::audit::controller;
 use crate::error::note;
 use crate::uses::{can_be_used, uses};
 use crate::{Cluster, Error, Place, Resource};
@@ -98,7 +99,7 @@ impl Cluster {
                 return;
             }
             used_with = used_with.saturating_add(accelerators(&pod));
-            *used_by.entry(controller(&pod)).or_default() += 1;
+            *used_by.entry(user(&pod)).or_default() += 1;
         });
         note(&mut impact.unread, pods, read.await)?;
         (impact.used_by, impact.used_with) = (used_by, used_with);
@@ -229,11 +230,10 @@ fn accelerators(pod: &Value) -> u64 {
 }
 
 /// What controls a pod, or the pod itself where nothing does.
-fn controller(pod: &Value) -> String {
-    let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    let mut controllers = owners.filter(|owner| owner["controller"] == true);
-    let of = controllers.next().map_or(("Pod", &pod["metadata"]["name"]), |owner| {
-        (owner["kind"].as_str().unwrap_or_default(), &owner["name"])
-    });
-    format!("{} {}", of.0, of.1.as_str().unwrap_or_default())
+fn user(pod: &Value) -> String {
+    let (kind, name) = match controller(pod) {
+        Some(owner) => (owner["kind"].as_str().unwrap_or_default(), &owner["name"]),
+        None => ("Pod", &pod["metadata"]["name"]),
+    };
+    format!("{kind} {}", name.as_str().unwrap_or_default())
 }

@@ -31,6 +31,7 @@ pub mod unlock;
 mod uses;
 pub mod yaml;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
@@ -346,6 +347,14 @@ impl Cluster {
         {}
         Ok(seen)
     }
+}
+
+/// Tells things apart in a few characters. Two versions of Bedplate may not agree on it: what rests on it is written anew
+/// then.
+fn digest(of: &impl Hash) -> String {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// How to write.

@@ -61,9 +61,9 @@ impl Cluster {
         self.no_pods().await?;
         self.remove_all_reports().await?.iter().for_each(|report| each(report));
         for kind in OWN_KINDS {
-            for object in self.ours(ADMISSION, kind).await?.iter().filter(|object| is_ours(object)) {
-                match self.remove(object).await {
-                    Ok(true) => each(&title(object)),
+            for object in self.metadata_of(ADMISSION, kind, is_ours).await? {
+                match self.remove(&object).await {
+                    Ok(true) => each(&title(&object)),
                     Ok(false) => {}
                     Err(Error::Refused(why)) if why.contains(".static.k8s.io") => {
                         return Err(Error::GuardedByFile(why));
@@ -75,7 +75,7 @@ impl Cluster {
         for definition in bedplate_guarantees::definitions() {
             let place = self.place(&definition)?;
             let kind = definition.pointer("/spec/names/kind").and_then(Value::as_str).unwrap_or_default();
-            let objects = self.ours(names::GROUP, kind).await?;
+            let objects = self.metadata_of(names::GROUP, kind, |_| true).await?;
             // The API server takes a moment to forget a policy.
             if !patiently(async || self.remove(&definition).await).await? {
                 continue;
@@ -135,11 +135,21 @@ impl Cluster {
         }
     }
 
-    /// The metadata of every object of a kind; none where it is not served.
-    pub(crate) async fn ours(&self, group: &str, kind: &str) -> Result<Vec<Value>, Error> {
+    /// The metadata of the objects of a kind that are wanted; none where it is not served.
+    pub(crate) async fn metadata_of(
+        &self,
+        group: &str,
+        kind: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Vec<Value>, Error> {
         let mut found = Vec::new();
         if let Some(resource) = self.kind(group, kind) {
-            match self.list(resource, None, true, |object| found.push(object)).await {
+            let keep = |object| {
+                if wanted(&object) {
+                    found.push(object);
+                }
+            };
+            match self.list(resource, None, true, keep).await {
                 // A definition that is just going.
                 Ok(_) | Err(Error::NotFound(_)) => {}
                 Err(error) => return Err(error),

@@ -1,12 +1,10 @@
 //! Reports of policy tools, in step with what an audit found.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use bedplate_report::policy::{FORMS, Form, Policy};
 use serde_json::Value;
 
 use crate::bundle::{is_managed, title};
-use crate::{Cluster, Error, Resource, Write};
+use crate::{Cluster, Error, Write, digest};
 
 /// Annotation that tells what a report says, so that its metadata is enough to see that it says something new.
 const DIGEST: &str = "bedplate.dev/digest";
@@ -28,7 +26,7 @@ impl Cluster {
         let Some((form, resource)) = served.next() else { return Ok(None) };
         let mut wanted = policy.objects(form, &resource.version);
         for report in wanted.values_mut() {
-            let digest = digest(report);
+            let digest = digest(&report.to_string());
             report["metadata"]["annotations"][DIGEST] = digest.into();
         }
         let mut changed = 0;
@@ -79,32 +77,12 @@ impl Cluster {
     async fn reports(&self, form: &Form) -> Result<Vec<Value>, Error> {
         let mut ours = Vec::new();
         for kind in [form.namespaced, form.cluster] {
-            let Some(resource) = self.kind(form.group, kind) else { continue };
-            self.own(resource, &mut ours).await?;
+            ours.extend(self.metadata_of(form.group, kind, is_managed).await?);
         }
         Ok(ours)
-    }
-
-    async fn own(&self, resource: &Resource, ours: &mut Vec<Value>) -> Result<(), Error> {
-        let keep = |report: Value| {
-            if is_managed(&report) {
-                ours.push(report);
-            }
-        };
-        match self.list(resource, None, true, keep).await {
-            // A definition that is just going.
-            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 }
 
 fn said(report: &Value) -> Option<&str> {
     report["metadata"]["annotations"][DIGEST].as_str()
-}
-
-fn digest(report: &Value) -> String {
-    let mut hasher = DefaultHasher::new();
-    report.to_string().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }

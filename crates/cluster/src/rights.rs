@@ -243,19 +243,17 @@ impl Right {
 #[must_use]
 pub fn of(task: Task) -> Vec<Right> {
     let mut all = BTreeSet::new();
-    for row in TABLE.iter().filter(|row| row.tasks.contains(&task)) {
-        for (group, resources) in row.resources() {
-            for (resource, verb) in
-                resources.iter().flat_map(|resource| row.verbs.iter().map(move |verb| (resource, *verb)))
-            {
-                all.insert(Right {
-                    group: group.into(),
-                    resource: resource.clone().into(),
-                    verb,
-                    name: row.named().map(str::to_owned),
-                    namespace: row.namespace().map(str::to_owned),
-                });
-            }
+    for rule in rules(task) {
+        for (resource, verb) in
+            rule.resources.iter().flat_map(|resource| rule.verbs.iter().map(move |verb| (resource, *verb)))
+        {
+            all.insert(Right {
+                group: rule.group.into(),
+                resource: resource.clone().into(),
+                verb,
+                name: rule.names.first().cloned(),
+                namespace: rule.namespace.map(str::to_owned),
+            });
         }
     }
     all.into_iter().collect()

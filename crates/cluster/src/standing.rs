@@ -19,9 +19,12 @@ pub type Found = BTreeMap<Guarantee, (u64, u64)>;
 /// What a drill of a guarantee showed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Shown {
-    refused: u64,
-    through: u64,
-    untried: u64,
+    /// Attempts that were refused.
+    pub refused: u64,
+    /// Attempts that got through, whether the profile says so or not.
+    pub through: u64,
+    /// Attempts that could not be made.
+    pub untried: u64,
 }
 
 impl Shown {
@@ -50,16 +53,13 @@ impl Cluster {
         .await
     }
 
-    /// Says what a drill of a guarantee showed.
+    /// Says what drills showed, of the guarantees that they were of.
     ///
     /// # Errors
     /// No rights.
-    pub async fn proven(&self, proven: Guarantee, shown: Shown) -> Result<(), Error> {
+    pub async fn proven(&self, shown: &BTreeMap<Guarantee, Shown>) -> Result<(), Error> {
         self.stand(|guarantee, _, time| {
-            if guarantee != proven {
-                return json!({});
-            }
-            let Shown { refused, through, untried } = shown;
+            let Some(&Shown { refused, through, untried }) = shown.get(&guarantee) else { return json!({}) };
             let status = if refused > 0 && through == 0 { "True" } else { "False" }.to_owned();
             json!({ "proven": Proven { status, refused, through, untried, time: time.to_owned() } })
         })

@@ -5,14 +5,13 @@
 //! oldest go when there are too many: what has to be kept for years belongs into the API server's own audit log.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bedplate_model::names;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::unlock::{now, timestamp};
-use crate::{Cluster, Error};
+use crate::{Cluster, Error, digest};
 
 /// Its name; its namespace is that of the journal.
 pub const NAME: &str = "bedplate-trail";
@@ -77,9 +76,7 @@ pub struct Entry {
 
 impl Entry {
     fn digest(&self) -> String {
-        let mut hasher = DefaultHasher::new();
-        (self.what, &self.object, &self.once).hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
+        digest(&(self.what, &self.object, &self.once))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is put on record: see [`bedplate_cluster::trail`]. Every replica tells of its refusals; the leader of what it sees
 //! of unlocks and exemptions, whoever made them and however.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bedplate_cluster::Cluster;
@@ -118,10 +118,10 @@ fn unlock(kind: &str, object: &PartialObjectMeta) -> Option<Entry> {
 struct Exemptions {
     known: BTreeMap<String, Known>,
     /// What a list has named since it began.
-    listed: BTreeMap<String, Known>,
+    listed: BTreeSet<String>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 struct Known {
     uid: String,
     exemption: Exemption,
@@ -138,14 +138,14 @@ impl Exemptions {
             }
             Event::InitApply(object) => match read(&object) {
                 Some(known) => {
-                    self.listed.insert(object.name_any(), known.clone());
+                    self.listed.insert(object.name_any());
                     self.is(object.name_any(), known)
                 }
                 None => Vec::new(),
             },
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let gone: Vec<String> = self.known.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
+                let gone: Vec<String> = self.known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
                 gone.into_iter().filter_map(|name| self.gone(&name)).collect()
             }
             Event::Apply(object) => read(&object).map_or_else(Vec::new, |known| self.is(object.name_any(), known)),

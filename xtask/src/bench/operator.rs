@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use bedplate_devcluster::certificates::write;
 use bedplate_devcluster::cluster::{LOOPBACK, free_ports};
 use bedplate_devcluster::definitions::objects;
-use bedplate_devcluster::process::Part;
+use bedplate_devcluster::process::{Part, get, well};
 use bedplate_devcluster::run::{self, Result};
 use bedplate_devcluster::{Cluster, Tier};
 use serde_json::{Value, json};
 
 use super::measure::{Used, forget_peak, samples};
 use super::scale::{Load, Size, connect, job, metrics, runtime, template};
-use super::served::{Served, get, well};
+use super::served::Served;
 
 /// What it may have of memory when nothing changes, in MB.
 const GOAL_MB: f64 = 100.0;
@@ -196,7 +196,7 @@ impl Operator {
         let (namespace, name) = (word("/metadata/namespace"), word("/metadata/name"));
         parts.extend(flow_schemas(&namespace, &name));
         cluster.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": parts }).to_string())?;
-        let kubeconfig = account_of(cluster, &namespace, &name)?;
+        let kubeconfig = cluster.kubeconfig_of(&namespace, &name)?;
         let part = Part {
             name: NAME,
             program: bedplate.to_owned(),
@@ -232,20 +232,6 @@ impl Operator {
         let sum = |name: &str| samples(&metrics, name, "").into_values().sum();
         (sum("bedplate_admission_duration_seconds_count"), sum("bedplate_admission_duration_seconds_sum"))
     }
-}
-
-/// A kubeconfig of a service account.
-fn account_of(cluster: &Cluster, namespace: &str, name: &str) -> Result<PathBuf> {
-    let token = ["create", "token", name, "--namespace", namespace, "--duration=2h"];
-    let token = run::output(cluster.kubectl()?.args(token), &[0])?;
-    let path = cluster.folder.join("kubeconfig-operator");
-    std::fs::copy(cluster.kubeconfig(), &path).map_err(run::file("write", &path))?;
-    let token = format!("--token={}", token.trim());
-    for arguments in [["set-credentials", name, &token], ["set-context", "--current", &format!("--user={name}")]] {
-        let mut command = bedplate_devcluster::cluster::kubectl(&path)?;
-        run::output(command.arg("config").args(arguments), &[0])?;
-    }
-    Ok(path)
 }
 
 const LEASE: &str = "bench-operator-lease";

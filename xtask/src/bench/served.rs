@@ -1,7 +1,5 @@
 //! Servers that are measured while they run.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -59,19 +57,4 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The answer of a server of this machine to a GET over plain HTTP, its head included; nothing where nobody answers.
-pub(super) fn get(port: u16, path: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    let mut text = String::new();
-    let _ = stream.read_to_string(&mut text);
-    text
-}
-
-/// Whether a server of this machine says that it is well.
-pub(super) fn well(port: u16, path: &str) -> bool {
-    get(port, path).starts_with("HTTP/1.1 200")
 }
