@@ -32,13 +32,15 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     assert!(proof.code == 1 && proof.text.contains("the mode of gpu-ceiling is `audit`"), "{}", proof.text);
     c.create(&job(&ns, "audited", 64, 1)).accepted();
 
-    c.kubectl(&["patch", "stabilityprofile", "default", "--type=merge", "-p", r#"{"spec":{"modes":null}}"#], "")
-        .accepted();
-    c.eventually(|| c.bedplate("prove").code == 0);
+    // A profile that says nothing of modes takes those of the first one away.
+    let file = c.cluster.folder.join("bedplate.yaml");
+    std::fs::write(&file, "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {}\n").unwrap();
+    let told = c.bedplate(&format!("apply --file {}", file.display())).accepted();
+    assert!(told.contains("every guard holds"), "{told}");
+    assert_eq!(c.bedplate("prove").code, 0);
     c.create(&job(&ns, "enforced", 64, 1)).refused("the ceiling is 8");
 
     // A new profile, and back.
-    let file = c.cluster.folder.join("bedplate.yaml");
     std::fs::write(
         &file,
         "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {admission: {acceleratorsPerJob: 64}}\n",
@@ -49,8 +51,6 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     c.bedplate("rollback").accepted();
     c.eventually(|| c.create(&job(&ns, "narrow", 64, 1)).code != 0);
 
-    // What a policy cannot read of the profile is written into it: the guards of scaling follow with the next apply.
-    c.bedplate("apply").accepted();
     // Interrupted half-way: what is missing is made, the rest stays.
     c.k("delete validatingadmissionpolicy admission.bedplate.dev").accepted();
     let told = c.bedplate("apply").accepted();
@@ -78,6 +78,12 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
         "",
     )
     .refused("is a guard of Bedplate");
+    // What the profile says stands in the guards, so they change with it: also those that the file guards.
+    let relaxed = r#"{"spec":{"modes":{"admission":"audit"},"admission":{"acceleratorsPerJob":16}}}"#;
+    c.kubectl(&["patch", "stabilityprofile", "default", "--type=merge", "-p", relaxed], "").accepted();
+    c.bedplate("apply").accepted();
+    let bindings = c.k("get validatingadmissionpolicybinding -o name").accepted();
+    assert!(bindings.contains("/admission-audit.") && !bindings.contains("/admission.bedplate"), "{bindings}");
     c.bedplate("unlock validatingadmissionpolicybinding admission-audit.bedplate.dev --reason 'a drill'").accepted();
     c.k("delete validatingadmissionpolicybinding admission-audit.bedplate.dev").accepted();
     std::fs::remove_file(&file).unwrap();

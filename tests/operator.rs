@@ -284,10 +284,11 @@ fn a_guard_that_somebody_weakens_is_put_back_and_they_are_named() {
     let w = world();
     let actions = || {
         let path = "{.spec.validationActions}";
-        w.c.k(&format!("get validatingadmissionpolicybinding deletion-warn.bedplate.dev -o jsonpath={path}")).accepted()
+        w.c.k(&format!("get validatingadmissionpolicybinding scale.statefulsets.apps.bedplate.dev -o jsonpath={path}"))
+            .accepted()
     };
     // One that no other test rests on.
-    let (kind, name) = ("validatingadmissionpolicybinding", "deletion-warn.bedplate.dev");
+    let (kind, name) = ("validatingadmissionpolicybinding", "scale.statefulsets.apps.bedplate.dev");
     let leader = w.replicas.iter().find(|replica| replica.leads()).unwrap();
     w.eventually(|| leader.get("/readyz").contains("[+] guards"));
     let was = actions();
@@ -295,7 +296,8 @@ fn a_guard_that_somebody_weakens_is_put_back_and_they_are_named() {
     change("{\"spec\":{\"validationActions\":[\"Audit\"]}}");
     w.eventually(|| actions() == was);
     change("{\"spec\":{\"paramRef\":{\"parameterNotFoundAction\":\"Deny\"}}}");
-    let words = "ValidatingAdmissionPolicyBinding deletion-warn.bedplate.dev was changed by kubectl-patch at ";
+    let words =
+        "ValidatingAdmissionPolicyBinding scale.statefulsets.apps.bedplate.dev was changed by kubectl-patch at ";
     w.eventually(|| w.c.k("get events -n default -o json").text.contains(words));
     assert!(leader.get("/metrics").contains("bedplate_guard_repairs_total{reason=\"Changed\"}"));
 

@@ -75,6 +75,7 @@ fn a_profile_that_another_team_sets_is_theirs_until_it_is_taken_over_by_name() {
 #[test]
 fn a_guard_that_was_softened_by_hand_is_shown_and_mended_when_asked() {
     let c = installed();
+    c.enforce();
     c.edit("validatingadmissionpolicy admission.bedplate.dev", "s/Fail/Ignore/");
     c.edit("validatingadmissionpolicybinding admission.bedplate.dev", "s/Deny/Warn/");
     let never = json!([{ "op": "add", "path": "/spec/matchConditions", "value": [{ "name": "never", "expression": "false" }] }]);
@@ -96,7 +97,7 @@ fn a_guard_that_was_softened_by_hand_is_shown_and_mended_when_asked() {
         assert!(plan.text.contains(word), "expected {word:?} in: {}", plan.text);
     }
     // What is not softened is there and stays; what is, nobody has touched yet.
-    c.k("get validatingadmissionpolicy scale.deployments.apps-audit.bedplate.dev").accepted();
+    c.k("get validatingadmissionpolicy scale.deployments.apps.bedplate.dev").accepted();
     let failure = "get validatingadmissionpolicy admission.bedplate.dev -o jsonpath={.spec.failurePolicy}";
     assert_eq!(c.k(failure).accepted(), "Ignore");
 
@@ -108,5 +109,4 @@ fn a_guard_that_was_softened_by_hand_is_shown_and_mended_when_asked() {
     let label = "get validatingadmissionpolicy admission.bedplate.dev -o jsonpath={.metadata.labels.team}";
     assert_eq!(c.k(label).accepted(), "platform");
     assert_eq!(c.bedplate("plan").code, 0);
-    c.leave(State::Installed);
 }

@@ -95,6 +95,13 @@ impl Alone {
         *self.state = state;
     }
 
+    /// Makes the guards refuse.
+    fn enforce(&self) {
+        let modes = r#"{"spec":{"modes":null}}"#;
+        self.kubectl(&["patch", "stabilityprofile", "default", "--type=merge", "-p", modes], "").accepted();
+        self.bedplate("apply").accepted();
+    }
+
     /// A kubeconfig with another server, authority or user: `cluster` and `user` as they stand in one.
     fn kubeconfig(&self, name: &str, cluster: &Value, user: &Value) -> PathBuf {
         let path = self.cluster.folder.join(format!("{name}.kubeconfig"));

@@ -54,7 +54,7 @@ fn every_right_that_is_missing_is_named_at_once_and_the_role_gives_them() {
             &["verbs: [create, delete, get, list, patch, update]", "stabilityprofiles/status", "leases"],
             "refuses nothing yet",
         ),
-        // Those that the first time did not need: a field of the profile is written into the policies of scaling.
+        // Those that the first time did not need: the profile is written into the guards.
         (&again, "apply", &[], "changed StabilityProfile default"),
         ("rollback", "rollback", &[], "everything is as it was"),
         ("prove", "prove", &["deletecollection", "verbs: [delete, get, patch]"], "refused"),

@@ -8,6 +8,7 @@ use crate::{Alone, State, installed, told};
 #[test]
 fn everything_can_be_taken_back_by_name() {
     let c = installed();
+    c.enforce();
     a_new_version_is_taken_back_with_its_guards(&c);
     a_rollback_keeps_what_others_have_set_since(&c);
     a_removal_says_what_has_to_be_taken_away_by_hand(&c);
@@ -30,7 +31,7 @@ fn a_new_version_is_taken_back_with_its_guards(c: &Alone) {
         c.kubectl(&["apply", "--server-side", "--force-conflicts", "--field-manager=bedplate", "-f", "-"], text)
             .accepted();
     }
-    c.k("delete validatingadmissionpolicybinding admission-warn.bedplate.dev").accepted();
+    c.k("delete validatingadmissionpolicybinding scale.statefulsets.apps.bedplate.dev").accepted();
     let exists = |name: &str| {
         c.k(&format!("get validatingadmissionpolicy,validatingadmissionpolicybinding {name}.bedplate.dev"))
     };
@@ -39,7 +40,7 @@ fn a_new_version_is_taken_back_with_its_guards(c: &Alone) {
     for line in [
         "changed ValidatingAdmissionPolicy admission.bedplate.dev",
         "removed ValidatingAdmissionPolicy older-rule.bedplate.dev",
-        "created ValidatingAdmissionPolicyBinding admission-warn.bedplate.dev",
+        "created ValidatingAdmissionPolicyBinding scale.statefulsets.apps.bedplate.dev",
     ] {
         assert!(told.contains(line), "{told}");
     }
@@ -50,7 +51,7 @@ fn a_new_version_is_taken_back_with_its_guards(c: &Alone) {
     let words = words.accepted();
     assert!(words.contains("can change'") || words.contains("can change:"), "{words}");
     c.k("get validatingadmissionpolicy older-rule.bedplate.dev").accepted();
-    exists("admission-warn").refused("not found");
+    exists("scale.statefulsets.apps").refused("not found");
     let reason = c.k("get stabilityprofile default -o jsonpath={.status.conditions[0].reason}").accepted();
     assert_eq!(reason, "RolledBack");
     c.bedplate("apply").accepted();
@@ -61,7 +62,7 @@ fn a_new_version_is_taken_back_with_its_guards(c: &Alone) {
 fn a_rollback_keeps_what_others_have_set_since(c: &Alone) {
     let file = c.cluster.folder.join("drain.yaml");
     let profile = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile",
-        "spec": { "serving": { "drainSeconds": 60 }, "modes": { "admission": "audit", "deletion": "audit" } } });
+        "spec": { "serving": { "drainSeconds": 60 }, "modes": { "admission": "audit" } } });
     std::fs::write(&file, profile.to_string()).unwrap();
     c.bedplate(&format!("apply --file {}", file.display())).accepted();
     let theirs = json!({ "spec": { "training": { "graceSeconds": 900 } } }).to_string();
@@ -79,7 +80,7 @@ fn a_removal_names_everything_and_a_half_installation_goes_as_well(c: &Alone) {
     let exemption = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": "full-size" },
         "spec": { "rule": "gpu-ceiling", "subject": { "name": "full-size" }, "reason": "once a year", "expires": "2999-01-01" } });
     c.create(&exemption).accepted();
-    // It is written into the policies of scaling, so there is something to go back to.
+    // It is written into the guards, so there is something to go back to.
     c.bedplate("apply").accepted();
     let nobody = c.nobody("uninstall-nobody");
     told(&c.bedplate_with(&nobody, "uninstall"), &["may not do all", "verbs: [delete, list]", "verbs: [delete, get]"]);

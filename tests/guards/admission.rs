@@ -84,6 +84,7 @@ fn an_old_job_over_the_ceiling_may_be_labelled_and_shrunk_but_not_grow() {
     c.create(&pytorch(&ns, "old", 7, 8)).accepted();
     let entry = json!([{ "op": "add", "path": "/spec/namespaces/-", "value": { "names": [ns], "modes": { "admission": "enforce" } } }]);
     c.kubectl(&["patch", "stabilityprofile", "default", "--type=json", "-p", &entry.to_string()], "").accepted();
+    c.bedplate("apply").accepted();
     c.eventually(|| c.create(&pytorch(&ns, "new", 7, 8)).code != 0);
     c.k(&format!("label pytorchjob old -n {ns} team=vision")).accepted();
     let workers = |n: u32| json!({ "spec": { "pytorchReplicaSpecs": { "Worker": { "replicas": n } } } }).to_string();

@@ -38,34 +38,61 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("cargo: {error}"))?;
-    let (mut passed, mut failed) = (0, 0);
+    let mut results = Results::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             println!("{line}");
-            if let Some((p, f)) = counts(&line) {
-                passed += p;
-                failed += f;
-            }
+            results.read(line);
         }
     }
     let status = child.wait().map_err(|error| format!("cargo: {error}"))?;
     // A crate that does not compile is a failure that no result line counts.
-    if !status.success() && failed == 0 {
-        failed = 1;
+    if !status.success() && results.failed == 0 {
+        results.failed = 1;
+        results.told.push("cargo test could not run everything: see above".to_owned());
     }
     for target in if options.fuzz_seconds > 0 { fuzz::targets()? } else { Vec::new() } {
         println!("== fuzz {target}, {} s", options.fuzz_seconds);
         match fuzz::fuzz(&target, options.fuzz_seconds) {
-            Ok(()) => passed += 1,
+            Ok(()) => results.passed += 1,
             Err(error) => {
-                println!("{error}");
-                failed += 1;
+                results.failed += 1;
+                results.told.push(format!("fuzz {target}: {error}"));
             }
         }
+    }
+    let Results { passed, failed, told, .. } = results;
+    if !told.is_empty() {
+        println!("== what failed, once more");
+        told.iter().for_each(|line| println!("{line}"));
     }
     println!("{passed} passed, {failed} failed");
     let good = failed == 0 && passed > 0;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What libtest told so far.
+#[derive(Default)]
+struct Results {
+    passed: u32,
+    failed: u32,
+    /// What is said of failures, from `failures:` to the list of their names: a log of CI is read from its end.
+    told: Vec<String>,
+    in_failures: bool,
+}
+
+impl Results {
+    fn read(&mut self, line: String) {
+        if let Some((passed, failed)) = counts(&line) {
+            self.passed += passed;
+            self.failed += failed;
+            self.in_failures = false;
+        }
+        self.in_failures |= line == "failures:";
+        if self.in_failures {
+            self.told.push(line);
+        }
+    }
 }
 
 /// The counts of a line such as `test result: ok. 17 passed; 0 failed; 0 ignored; …`.
@@ -78,6 +105,18 @@ fn counts(line: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    /// CI keeps the end of its log, and the end was a minute of fuzzing: which test had failed could not be told.
+    #[test]
+    fn what_failed_is_told_once_more_at_the_end() {
+        let mut results = super::Results::default();
+        let log = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nthe reason\n\n\n\
+                   failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored\nrunning 1 test";
+        log.lines().for_each(|line| results.read(line.to_owned()));
+        assert_eq!((results.passed, results.failed), (1, 1));
+        assert!(results.told.iter().any(|line| line == "the reason"), "{:?}", results.told);
+        assert!(!results.told.iter().any(|line| line.starts_with("running")), "{:?}", results.told);
+    }
+
     #[test]
     fn a_result_line_is_counted() {
         let line = "test result: FAILED. 17 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s";

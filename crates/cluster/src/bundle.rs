@@ -10,10 +10,11 @@ use bedplate_model::names;
 use serde_json::{Map, Value, json};
 
 use crate::journal::Before;
-use crate::ownership::{Conflict, foreign};
-use crate::profile::exemptions;
+use crate::ownership::{Conflict, emptied, foreign};
+use crate::profile::profile_of;
 use crate::removal::patiently;
-use crate::{Cluster, Error, OLDEST_MINOR, Resource, Write, probe, yaml};
+use crate::unlock::{now, timestamp};
+use crate::{Cluster, Error, OLDEST_MINOR, Resource, Write, yaml};
 
 /// What would happen to one object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,8 +27,6 @@ pub enum Change {
     Same,
     /// It is there and no longer wanted.
     Remove,
-    /// It is there and in the way of what has to come first: removed, and put there again.
-    Anew,
     /// It cannot be told before the definitions are there.
     Unknown,
     /// Others own fields that would be set: which, and its text before and as it would be after taking them over.
@@ -86,12 +85,11 @@ impl Cluster {
     pub async fn plan(&self, wanted: &Wanted) -> Result<Vec<Step>, Error> {
         self.new_enough()?;
         let mut steps = Vec::new();
-        let blocking: Vec<String> = self.blocking().await?.iter().map(title).collect();
         let mut definitions_change = false;
         let desired = self.desired(wanted).await?;
         let stale = self.stale(&desired).await?;
         for object in desired {
-            let mut step = match self.step(object.clone(), wanted.force).await {
+            let step = match self.step(object.clone(), wanted.force).await {
                 // What an older definition does not know.
                 Err(Error::Server { .. }) if definitions_change => {
                     Step { what: title(&object), change: Change::Unknown, object, before: None }
@@ -99,11 +97,6 @@ impl Cluster {
                 step => step?,
             };
             definitions_change |= is_definition(&step.object) && step.change != Change::Same;
-            if blocking.contains(&step.what) {
-                step.change = Change::Anew;
-            } else if !blocking.is_empty() && matches!(step.change, Change::Refused(_)) {
-                step.change = Change::Unknown;
-            }
             steps.push(step);
         }
         for object in stale {
@@ -118,32 +111,17 @@ impl Cluster {
     /// # Errors
     /// A conflict, a refusal, no rights. What was done until then stays, and the next run goes on from there.
     pub async fn put_in_place(&mut self, wanted: &Wanted, mut each: impl FnMut(&Step)) -> Result<(), Error> {
-        let mut steps = self.plan(wanted).await?;
+        let steps = self.plan(wanted).await?;
         settled(&steps)?;
-        if steps.iter().any(|step| step.change == Change::Anew) {
-            for step in steps.iter_mut().filter(|step| step.change == Change::Anew) {
-                self.delete(self.place(&step.object)?, false).await?;
-                each(&Step { change: Change::Remove, ..step.clone() });
-                step.change = Change::Create;
-            }
-            // It takes the API server a moment to forget them.
-            patiently(async || self.remember(&steps).await).await?;
-        } else {
-            self.remember(&steps).await?;
-        }
+        self.remember(&steps).await?;
         let definitions = steps.iter().take_while(|step| is_definition(&step.object)).count();
-        let mut bindings = steps.iter().filter(|step| is_binding(&step.object) && step.change != Change::Remove);
-        let mut first = bindings.all(|step| step.change == Change::Create);
         for (number, step) in steps.iter().enumerate() {
             if number == definitions {
                 self.served().await?;
             }
-            if is_binding(&step.object) && std::mem::take(&mut first) {
-                self.policies_are_ready().await?;
-            }
             match step.change {
                 Change::Same => continue,
-                Change::Remove => self.remove(&step.object).await.map(drop)?,
+                Change::Remove => self.remove_guard(&step.object).await?,
                 _ if number < definitions => patiently(async || self.put(step, wanted.force).await).await.map(drop)?,
                 _ => self.put(step, wanted.force).await.map(drop)?,
             }
@@ -186,7 +164,7 @@ impl Cluster {
                 each(&Step { what: title(&object), change: Change::Remove, before: None, object });
             }
         }
-        self.publish_exemptions().await?;
+        self.tell_exemptions().await?;
         self.say("RolledBack", "everything is as it was before the last apply").await?;
         self.forget().await.map(drop)
     }
@@ -208,7 +186,7 @@ impl Cluster {
             each(&step);
         }
         for object in stale {
-            self.remove(&object).await?;
+            self.remove_guard(&object).await?;
             each(&Step { what: title(&object), change: Change::Remove, object, before: None });
         }
         self.stands().await
@@ -241,9 +219,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Tells the guards which exemptions there are, and people that everything is in place.
+    /// Tells people that everything is in place, and of every exemption whether the guards honour it.
     async fn stands(&self) -> Result<(), Error> {
-        self.publish_exemptions().await?;
+        self.tell_exemptions().await?;
         let version = env!("CARGO_PKG_VERSION");
         self.say("InPlace", &format!("every policy of bedplate {version} is in place")).await
     }
@@ -262,20 +240,25 @@ impl Cluster {
         // The profile is the user's: one that is there is never touched, unless a new one is given.
         let new = wanted.profile.clone().or_else(|| live.is_none().then(|| first_profile(wanted.enforce)));
         // What the guards are made of is the profile as it will be: with the fields that others have set in it.
-        let mut profile = match (&new, live) {
-            (Some(new), Some(_)) => {
-                let merged = self.apply(new, Write { dry_run: true, force: true }).await;
-                merged.unwrap_or_else(|_| new.clone())
+        let profile = match (&new, live) {
+            (Some(new), Some(live)) => {
+                let merged = self.apply_over(new, Some(&live), Write { dry_run: true, force: true }).await;
+                Some(merged.unwrap_or_else(|_| new.clone()))
             }
-            (Some(new), None) => new.clone(),
-            (None, live) => live.unwrap_or_default(),
+            (Some(new), None) => Some(new.clone()),
+            (None, live) => live,
         };
-        let mut objects = self.exemption_objects().await?;
-        objects.retain(|known| wanted.exemptions.iter().all(|new| title(new) != title(known)));
-        let mut exemptions = exemptions(objects.iter().chain(&wanted.exemptions));
-        let today = crate::unlock::timestamp(crate::unlock::now());
-        exemptions.retain(|exemption| today.get(..10).is_none_or(|today| !exemption.expired(today)));
-        profile["status"] = json!({ "exemptions": exemptions });
+        let mut documents = self.exemption_objects().await?;
+        documents.retain(|known| wanted.exemptions.iter().all(|new| title(new) != title(known)));
+        documents.extend(wanted.exemptions.iter().cloned());
+        documents.extend(profile);
+        let mut profile = profile_of(documents)?.profile;
+        let today = timestamp(now());
+        profile.exemptions.retain(|(exemption, _)| today.get(..10).is_none_or(|today| !exemption.expired(today)));
+        // The order of a list is none.
+        profile.exemptions.sort_by(|(a, _), (b, _)| {
+            (&a.rule, &a.subject.name, &a.expires).cmp(&(&b.rule, &b.subject.name, &b.expires))
+        });
         all.extend(new);
         all.extend(wanted.exemptions.iter().cloned());
         let served = |group: &str, kind: &str| self.kind(group, kind).map(Resource::api_version);
@@ -284,18 +267,14 @@ impl Cluster {
     }
 
     /// What would happen to an object, found by a dry run.
-    async fn step(&self, mut object: Value, force: bool) -> Result<Step, Error> {
-        let (change, before) = self.change(&mut object, force).await?;
+    async fn step(&self, object: Value, force: bool) -> Result<Step, Error> {
+        let (change, before) = self.change(&object, force).await?;
         Ok(Step { what: title(&object), change, object, before })
     }
 
-    async fn change(&self, object: &mut Value, force: bool) -> Result<(Change, Option<Value>), Error> {
+    async fn change(&self, object: &Value, force: bool) -> Result<(Change, Option<Value>), Error> {
         let Ok(place) = self.place(object) else { return Ok((Change::Unknown, None)) };
         let Some(live) = self.get(place).await? else { return Ok((Change::Create, None)) };
-        // A server-side apply that takes the last field out of a mapping leaves null there, which no definition allows.
-        if object["spec"] == json!({}) && live["spec"] != json!({}) {
-            object["spec"] = json!({ "modes": {} });
-        }
         // To ask for a dry run makes the API server compile the policy, which takes it a second.
         if is_guard(object) && is_as_wanted(&live, object) {
             return Ok((Change::Same, Some(live)));
@@ -306,10 +285,10 @@ impl Cluster {
             // Ours alone: what others have changed or added there is theirs to tell of, whatever the values.
             (foreign(&live), self.replace(object, &live, true).await)
         } else {
-            match self.apply(object, Write { dry_run: true, force }).await {
+            match self.apply_over(object, Some(&live), Write { dry_run: true, force }).await {
                 Err(Error::Conflict(mut conflicts)) => {
                     conflicts.retain(|conflict| !conflict.is_ours());
-                    (conflicts, self.apply(object, Write { dry_run: true, force: true }).await)
+                    (conflicts, self.apply_over(object, Some(&live), Write { dry_run: true, force: true }).await)
                 }
                 answer => (Vec::new(), answer),
             }
@@ -330,20 +309,51 @@ impl Cluster {
     async fn put(&self, step: &Step, force: bool) -> Result<Value, Error> {
         match step.before.as_ref().filter(|_| is_guard(&step.object) && step.change != Change::Create) {
             Some(live) => self.replace(&step.object, live, false).await,
-            None => self.apply(&step.object, Write { dry_run: false, force }).await,
+            None => self.apply_over(&step.object, step.before.as_ref(), Write { dry_run: false, force }).await,
         }
     }
 
-    /// Our bindings, where the definition of what they are held against is gone: the API server cannot configure their
-    /// policies and refuses everything that these look at, also the definition that would bring it back.
-    async fn blocking(&self) -> Result<Vec<Value>, Error> {
-        if self.kind(names::GROUP, "StabilityProfile").is_some() {
-            return Ok(Vec::new());
+    /// A server-side apply. One that takes the last field out of a mapping would leave null there, which no definition
+    /// allows (`removingWalker.doMap`, sigs.k8s.io/structured-merge-diff): such a mapping is taken away before.
+    async fn apply_over(&self, object: &Value, live: Option<&Value>, options: Write) -> Result<Value, Error> {
+        let emptied = live.map(|live| emptied(live, object)).unwrap_or_default();
+        if emptied.is_empty() {
+            return self.apply(object, options).await;
         }
-        self.metadata_of(ADMISSION, "ValidatingAdmissionPolicyBinding", is_ours).await
+        let without: Map<String, Value> = emptied.iter().map(|section| (section.clone(), Value::Null)).collect();
+        self.merge(self.place(object)?, "", &json!({ "spec": without }), options.dry_run).await?;
+        if !options.dry_run {
+            return self.apply(object, options).await;
+        }
+        // The first of two dry runs has changed nothing for the second.
+        let mut kept = object.clone();
+        for section in &emptied {
+            kept["spec"][section] = live.map_or(Value::Null, |live| live["spec"][section].clone());
+        }
+        let mut answer = self.apply(&kept, options).await?;
+        if let Some(spec) = answer["spec"].as_object_mut() {
+            emptied.iter().for_each(|section| drop(spec.remove(section)));
+        }
+        Ok(answer)
     }
 
-    /// Policies and bindings that an older Bedplate made. What a probe has left is the next one's.
+    /// Removes a guard that is of no use any more. The guard of the guards, where it stands in a file, takes that for a
+    /// mistake, as it should: then it is unlocked first.
+    async fn remove_guard(&self, guard: &Value) -> Result<(), Error> {
+        match self.remove(guard).await {
+            Err(Error::Refused(why)) if is_from_file(&why) => {
+                let place = self.place(guard)?;
+                let until = timestamp(now() + 60);
+                let text = format!("{} until {until} by {}: the profile asks for it no longer", place.name, self.user);
+                self.merge(place, "", &json!({ "metadata": { "annotations": { names::UNLOCK: text } } }), false)
+                    .await?;
+                self.remove(guard).await.map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Policies and bindings that an older Bedplate or another profile made.
     async fn stale(&self, desired: &[Value]) -> Result<Vec<Value>, Error> {
         let wanted: Vec<String> = desired.iter().map(title).collect();
         let mut stale = Vec::new();
@@ -351,7 +361,7 @@ impl Cluster {
             let Some(resource) = self.kind(ADMISSION, kind) else { continue };
             // Whole: what is removed is kept for the rollback.
             self.list(resource, None, false, |object| {
-                if is_ours(&object) && !probe::is_of_it(&object) && !wanted.contains(&title(&object)) {
+                if is_ours(&object) && !wanted.contains(&title(&object)) {
                     stale.push(object);
                 }
             })
@@ -386,8 +396,9 @@ fn settled(steps: &[Step]) -> Result<(), Error> {
     if conflicts.is_empty() { Ok(()) } else { Err(Error::Conflict(conflicts)) }
 }
 
-fn is_binding(object: &Value) -> bool {
-    object["kind"] == "ValidatingAdmissionPolicyBinding"
+/// Whether a refusal is that of the guard of the guards.
+pub(crate) fn is_from_file(why: &str) -> bool {
+    why.contains(".static.k8s.io")
 }
 
 fn is_guard(object: &Value) -> bool {
@@ -468,14 +479,14 @@ fn sorted(value: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use bedplate_model::Profile;
+
     use super::*;
 
     /// To ask the API server takes it a second a policy; to be wrong would leave a guard open.
     #[test]
     fn a_guard_with_defaults_is_as_wanted_and_a_softened_one_is_not() {
-        let served = |_: &str, _: &str| None;
-        let profile = first_profile(true);
-        for wanted in enforce::objects(enforce::Installation { profile: &profile, served: &served }) {
+        for wanted in enforce::objects(enforce::Installation::any(&Profile::default())) {
             let mut live = wanted.clone();
             live["metadata"]["labels"]["team"] = json!("platform");
             if let Some(constraints) = live.pointer_mut("/spec/matchConstraints") {

@@ -16,7 +16,6 @@ pub mod impact;
 mod journal;
 mod ownership;
 mod page;
-mod probe;
 pub mod profile;
 pub mod prove;
 pub mod rbac;

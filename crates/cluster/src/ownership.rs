@@ -4,7 +4,7 @@ use std::fmt;
 
 use bedplate_model::names;
 use kube::core::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Asked;
 use crate::bundle::title;
@@ -62,6 +62,24 @@ pub(crate) fn owned_by_others(asked: Asked<'_>, status: &Status) -> Vec<Conflict
                 manager: manager.to_owned(),
                 since: since.to_owned(),
             }
+        })
+        .collect()
+}
+
+/// The mappings in the `spec` of an object that a server-side apply of `wanted` would leave without anything: what is in
+/// them is ours alone, and no longer wanted.
+pub(crate) fn emptied(live: &Value, wanted: &Value) -> Vec<String> {
+    let entries = || live.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
+    let is_ours = |entry: &&Value| entry["manager"] == names::FIELD_MANAGER && entry["operation"] == "Apply";
+    let sections =
+        |entry: &Value| entry.pointer("/fieldsV1/f:spec").and_then(Value::as_object).cloned().unwrap_or_default();
+    let theirs: Vec<_> = entries().filter(|entry| !is_ours(entry)).map(sections).collect();
+    let ours = entries().filter(is_ours).flat_map(sections).map(|(field, _)| field);
+    ours.filter(|field| theirs.iter().all(|sections| !sections.contains_key(field)))
+        .filter_map(|field| field.strip_prefix("f:").map(str::to_owned))
+        .filter(|section| {
+            let wanted = wanted["spec"].get(section);
+            live["spec"][section].is_object() && wanted.is_none_or(|wanted| *wanted == json!({}))
         })
         .collect()
 }

@@ -1,5 +1,4 @@
-//! The profile of a cluster and its exemptions: what they say, and what is said of them. The guards read in its status which
-//! exemptions there are; people read in both how they stand.
+//! The profile of a cluster and its exemptions: what they say, and what is said of them in their status.
 
 use bedplate_guarantees::enforce;
 use bedplate_model::{Exemption, Profile, names};
@@ -29,25 +28,19 @@ impl Cluster {
         profile_of(documents)
     }
 
-    /// Copies the Exemption objects to where the guards read them, and says of each how it stands.
+    /// Says of each exemption how it stands.
     ///
     /// # Errors
     /// No rights.
-    pub(crate) async fn publish_exemptions(&self) -> Result<(), Error> {
-        let objects = self.exemption_objects().await?;
-        for object in &objects {
+    pub(crate) async fn tell_exemptions(&self) -> Result<(), Error> {
+        for object in &self.exemption_objects().await? {
             let (stands, reason, message) = standing(object, &timestamp(now()));
             if let Some(conditions) = condition(object, "Honoured", stands, reason, &message) {
                 let status = json!({ "status": { "conditions": conditions } });
                 self.merge(self.place(object)?, "status", &status, false).await?;
             }
         }
-        let Some((place, live)) = self.live_profile().await? else { return Ok(()) };
-        let exemptions = json!(exemptions(&objects));
-        if live.pointer("/status/exemptions").unwrap_or(&json!([])) == &exemptions {
-            return Ok(());
-        }
-        self.merge(place, "status", &json!({ "status": { "exemptions": exemptions } }), false).await.map(drop)
+        Ok(())
     }
 
     /// Says how the profile's guards stand.
@@ -116,18 +109,10 @@ pub fn profile_of(documents: Vec<Value>) -> Result<InForce, Error> {
     Ok(held)
 }
 
-/// The exemptions of some objects, in an order of their own: that of a list is no order.
-pub(crate) fn exemptions<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Vec<Exemption> {
-    let read = |object: &Value| serde_json::from_value(object.get("spec")?.clone()).ok();
-    let mut exemptions: Vec<Exemption> = objects.into_iter().filter_map(read).collect();
-    exemptions.sort_by(|a, b| (&a.rule, &a.subject.name).cmp(&(&b.rule, &b.subject.name)));
-    exemptions
-}
-
 /// Whether an Exemption is honoured, the reason as one word, and as a sentence.
 fn standing(object: &Value, today: &str) -> (&'static str, &'static str, String) {
     let today = today.get(..10).unwrap_or(today);
-    match exemptions([object]).first() {
+    match object.get("spec").and_then(|spec| serde_json::from_value::<Exemption>(spec.clone()).ok()) {
         None => ("False", "Unreadable", "this version cannot read it".to_owned()),
         Some(exemption) if exemption.expired(today) => {
             ("False", "Lapsed", format!("it lapsed on {}", exemption.expires))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bedplate_model::names;
 use serde_json::Value;
 
-use crate::bundle::{ADMISSION, OWN_KINDS, is_managed, is_ours, title};
+use crate::bundle::{ADMISSION, OWN_KINDS, is_from_file, is_managed, is_ours, title};
 use crate::{Cluster, Error, Place};
 
 /// How long the API server may take to act on what it has stored, and how often it is asked meanwhile.
@@ -65,7 +65,7 @@ impl Cluster {
                 match self.remove(&object).await {
                     Ok(true) => each(&title(&object)),
                     Ok(false) => {}
-                    Err(Error::Refused(why)) if why.contains(".static.k8s.io") => {
+                    Err(Error::Refused(why)) if is_from_file(&why) => {
                         return Err(Error::GuardedByFile(why));
                     }
                     Err(error) => return Err(error),

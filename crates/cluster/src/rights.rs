@@ -153,7 +153,7 @@ const TABLE: &[Row] = &[
     row(&[Rollback], &["list", "delete"], EXEMPTIONS, "exemptions that the last apply has made"),
     row(&[Plan, Apply, Rollback], &["get", "list", "patch", "update"], GUARDS, "the guards"),
     row(&[Apply, Rollback], &["create", "delete"], GUARDS, "the guards that are new, and those of another version"),
-    row(&[Apply, Rollback], &["patch"], These(names::GROUP, &["stabilityprofiles/status", "exemptions/status"]), "the policies of the API server read the exemptions there"),
+    row(&[Apply, Rollback], &["patch"], These(names::GROUP, &["stabilityprofiles/status", "exemptions/status"]), "how the guarantees stand, and whether an exemption is honoured"),
     // `authorizeUpdate` in the API server's `registry/admissionregistration/validatingadmissionpolicy/authz.go`.
     row(&[Plan, Apply, Rollback], &["get", "list"], These("coordination.k8s.io", &["leases"]), "who makes a policy has to be able to read what it is held against: the clock"),
     row(&[Plan, Apply, Rollback], &["get", "list"], Workloads(SCALED), "the same: what is scaled"),

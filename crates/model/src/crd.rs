@@ -12,14 +12,10 @@ use crate::names;
 use crate::profile::contradiction::{self, Contradiction};
 use crate::profile::{Mode, Spec};
 
-/// What the cluster says of a profile. Written by Bedplate, read by the guards.
+/// What the cluster says of a profile.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
-    /// The exemptions that the guards honour: those of the Exemption objects.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
-    pub exemptions: Vec<Exemption>,
     /// The generation of the profile that this was said of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -384,11 +384,16 @@ impl Settings {
         list(self.deletion.production_namespaces.as_deref(), PRODUCTION)
     }
 
+    /// Patterns of API groups whose CRDs may not be deleted, besides those of the field.
+    #[must_use]
+    pub fn crd_groups(&self) -> Vec<&str> {
+        list(self.deletion.crd_groups.as_deref(), &[])
+    }
+
     /// Whether a CRD of an API group may not be deleted.
     #[must_use]
     pub fn protects_crds_of(&self, group: &str) -> bool {
-        crd_groups().contains(&group)
-            || list(self.deletion.crd_groups.as_deref(), &[]).iter().any(|pattern| glob(pattern, group))
+        crd_groups().contains(&group) || self.crd_groups().iter().any(|pattern| glob(pattern, group))
     }
 
     /// The API server's concurrency.

@@ -4,9 +4,8 @@ use bedplate_cluster::resource::plural;
 use bedplate_cluster::rights::{self, Rule, Task};
 use bedplate_cluster::{rbac, reports, trail};
 use bedplate_guarantees::enforce;
-use bedplate_model::names;
-use bedplate_model::profile::Mode;
 use bedplate_model::workload::kinds::{self, TABLE};
+use bedplate_model::{Profile, names};
 use serde_json::{Value, json};
 
 /// Name of the Secret with the certificates.
@@ -158,13 +157,7 @@ fn cluster_rights() -> Vec<Rule> {
             &["get", "list", "watch"],
             "decisions follow the profile and its exemptions at once",
         ),
-        right(
-            names::GROUP,
-            &["stabilityprofiles/status"],
-            &[names::PROFILE],
-            &["patch"],
-            "the policies of the API server read the exemptions there",
-        ),
+        right(names::GROUP, &["stabilityprofiles/status"], &[names::PROFILE], &["patch"], "how each guarantee stands"),
         right(
             names::GROUP,
             &["exemptions/status"],
@@ -252,16 +245,12 @@ fn audits(namespace: Option<&'static str>) -> impl Iterator<Item = Rule> {
 
 /// Every policy with its bindings, whatever a cluster serves.
 fn policies() -> Vec<enforce::Policy> {
-    enforce::policies(enforce::Installation { profile: &Value::Null, served: &|_, _| Some("v1".to_owned()) })
+    enforce::policies(enforce::Installation { profile: &Profile::default(), served: &|_, _| Some("v1".to_owned()) })
 }
 
-/// The names of every guard, whatever a profile says: it chooses the modes of those for kinds that can be scaled.
+/// The names of every guard, whatever modes a profile chooses.
 fn guards() -> Vec<String> {
-    let names = |policy: &enforce::Policy| {
-        let chosen = matches!(policy.params, enforce::Params::Workload(..));
-        let modes = if chosen { &Mode::ACTIVE[..] } else { &policy.modes };
-        modes.iter().map(|mode| policy.name(*mode)).collect::<Vec<_>>()
-    };
+    let names = |policy: &enforce::Policy| policy.modes.iter().map(|mode| policy.name(*mode)).collect::<Vec<_>>();
     policies().iter().flat_map(names).collect()
 }
 
@@ -464,6 +453,8 @@ pub const PLACEHOLDER: &str = concat!("registry.invalid/bedplate:v", env!("CARGO
 
 #[cfg(test)]
 mod tests {
+    use bedplate_model::profile::Mode;
+
     use super::*;
 
     /// The webhook was down, and with it the cluster: this is what keeps that from happening.
@@ -497,7 +488,9 @@ mod tests {
     fn the_guards_of_every_profile_may_be_kept() {
         let allowed = guards();
         for mode in Mode::ACTIVE {
-            let profile = json!({ "spec": { "modes": { "admission": mode.name(), "deletion": mode.name() } } });
+            let profile = json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile",
+                "spec": { "modes": { "admission": mode.name(), "deletion": mode.name() } } });
+            let profile = Profile::parse(&profile.to_string(), &bedplate_guarantees::names()).unwrap();
             let served = |_: &str, _: &str| Some("v1".to_owned());
             for guard in enforce::objects(enforce::Installation { profile: &profile, served: &served }) {
                 let name = guard["metadata"]["name"].as_str().unwrap();

@@ -106,8 +106,7 @@ fn costs(bedplate: &std::path::Path) -> Result<String> {
     let objects = write("objects.yaml", &objects.map(|object| object.to_string()).join("\n---\n"))?;
     let lease = json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "clock" },
         "spec": { "renewTime": "2026-01-01T00:00:00.000000Z" } });
-    let profile = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "default" }, "spec": {} });
-    let params = write("params.yaml", &format!("{profile}\n---\n{lease}\n"))?;
+    let params = write("params.yaml", &lease.to_string())?;
     let mut command = Command::new(tools::get("cel-cost")?.program()?);
     let lines =
         run::output(command.arg("--params").arg(params).args(["--repeat", "20"]).args([policies, objects]), &[0])?;
@@ -162,6 +161,7 @@ fn measure(cluster: &Cluster, bedplate: &std::path::Path, jobs: usize) -> Result
             command(&["apply", "--enforce"])?;
             let patch = ["patch", "stabilityprofile", "default", "--type=merge", "-p", r#"{"spec":{"modes":null}}"#];
             run::output(cluster.kubectl()?.args(patch), &[0])?;
+            command(&["apply"])?;
             std::thread::sleep(std::time::Duration::from_secs(8));
         }
         let times = runtime.block_on(create(cluster, jobs, round))?;

@@ -281,7 +281,7 @@ fn since(mut now: Asked, before: &Asked) -> Asked {
 
 /// Changes a guard as somebody who debugs does, and gives the time until it is as it was.
 fn put_back(cluster: &Cluster) -> Result<Duration> {
-    const GUARD: [&str; 2] = ["validatingadmissionpolicybinding", "deletion-warn.bedplate.dev"];
+    const GUARD: [&str; 2] = ["validatingadmissionpolicybinding", "scale.statefulsets.apps.bedplate.dev"];
     let actions = || {
         let path = "--output=jsonpath={.spec.validationActions}";
         run::output(cluster.kubectl()?.arg("get").args(GUARD).arg(path), &[0])

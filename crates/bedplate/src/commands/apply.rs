@@ -119,7 +119,7 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         if first && auditing > 0 {
             print(
                 "\nThis first installation refuses nothing yet: what it would refuse is in the API server's audit log and in `bedplate plan`.\n\
-                 To enforce: kubectl patch stabilityprofile default --type=merge -p '{\"spec\":{\"modes\":null}}'\n",
+                 To enforce: kubectl patch stabilityprofile default --type=merge -p '{\"spec\":{\"modes\":null}}' && bedplate apply\n",
             )?;
         }
         print("`bedplate prove` tries what should be refused, with dry runs.\n")?;
@@ -314,10 +314,6 @@ fn shown(step: &Step) -> String {
         Change::Create | Change::Unknown => paint(&format!("+ {what}"), AnsiColor::Green),
         Change::Remove => paint(&format!("- {what}"), AnsiColor::Red),
         Change::Same => String::new(),
-        Change::Anew => {
-            let text = format!("~ {what} (put there anew: without its definition it refuses everything)");
-            paint(&text, AnsiColor::Yellow)
-        }
         Change::Refused(why) => paint(&format!("! {what} would be refused: {why}"), AnsiColor::Red),
         Change::Update(before, after) => {
             format!("{}{}", paint(&format!("~ {what}"), AnsiColor::Yellow), difference(before, after, &paint))

@@ -6,6 +6,7 @@ use bedplate_cluster::bundle::first_profile;
 use bedplate_cluster::yaml;
 use bedplate_guarantees::deletion::enforce::{OLDER_SERVERS, static_objects};
 use bedplate_guarantees::enforce;
+use bedplate_model::Profile;
 use bedplate_operator::deploy;
 
 use super::{Error, print};
@@ -27,12 +28,6 @@ pub(crate) struct Args {
     image: String,
 }
 
-/// `bedplate apply` waits for that by itself.
-const BY_OTHER_MEANS: &str = "\
-# The first time, apply the definitions alone (deploy/crds.yaml, `bedplate render --crds`), and this a minute later: an API
-# server looks every half minute for new kinds to hold policies against, and until then refuses whatever they look at.
-";
-
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     if args.operator {
         if args.image == deploy::PLACEHOLDER {
@@ -51,8 +46,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     } else {
         let mut all = bedplate_guarantees::definitions();
         all.push(first_profile(true));
-        all.extend(enforce::objects(enforce::Installation::ANY));
-        (BY_OTHER_MEANS, all)
+        all.extend(enforce::objects(enforce::Installation::any(&Profile::default())));
+        ("", all)
     };
     let texts: Vec<_> = objects.iter().map(yaml::text).collect();
     print(&format!("{head}{}", texts.join("---\n")))?;

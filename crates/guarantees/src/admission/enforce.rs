@@ -1,103 +1,61 @@
 //! The guards of admission: the GPU ceiling, trusted registries, tags that move.
 
 use bedplate_model::Guarantee;
-use bedplate_model::profile::{Mode, REGISTRIES};
+use bedplate_model::profile::Mode;
 use bedplate_model::workload::kinds::{self, Kind, TABLE};
 use serde_json::{Value, json};
 
 use crate::enforce::cel::Variable;
-use crate::enforce::{Guard, Installation, Params, Policy, Validation, cel, setting};
+use crate::enforce::{Guard, Params, Policy, Setting, Validation, cel};
 
-/// The policies of the guards: one for what is created and changed, and one for each kind that can be scaled.
+/// The policies of the guards: one for what is created and changed, and one for each kind that can be scaled and is
+/// `served`, in that version.
 #[must_use]
-pub fn policies(installation: Installation<'_>) -> Vec<Policy> {
+pub fn policies(served: &dyn Fn(&str, &str) -> Option<String>) -> Vec<Policy> {
     let mut policies = vec![Policy {
         name: "admission".to_owned(),
         guarantee: Guarantee::Admission,
-        params: Params::Profile,
-        modes: Mode::ACTIVE.to_vec(),
+        params: Params::Nothing,
+        modes: &Mode::ACTIVE,
         spares_system: true,
         resources: resources(),
-        profile: None,
         guards: vec![gpu_ceiling(), untrusted_registry(), mutable_tag()],
     }];
-    policies.extend(TABLE.iter().filter_map(|kind| scale(kind, installation)));
+    policies.extend(TABLE.iter().filter_map(|kind| scale(kind, served)));
     policies
 }
 
-/// A request to the `scale` subresource names a number and no pods: the workload comes as the parameter, and as a policy
-/// has one parameter, what the profile says of the ceiling is written into it.
-fn scale(kind: &'static Kind, installation: Installation<'_>) -> Option<Policy> {
+/// A request to the `scale` subresource names a number and no pods: the workload comes as the parameter.
+fn scale(kind: &'static Kind, served: &dyn Fn(&str, &str) -> Option<String>) -> Option<Policy> {
     kind.scale?;
-    let version = (installation.served)(kind.group, kind.kind)?;
-    let profile = of_ceiling(installation.profile, kind.kind);
-    let modes: Vec<_> = Mode::ACTIVE.into_iter().filter(|mode| is_chosen(&profile["spec"], *mode)).collect();
+    let version = served(kind.group, kind.kind)?;
     Some(Policy {
         name: format!("scale.{}", kind.plural_in_group()),
         guarantee: Guarantee::Admission,
         params: Params::Workload(kind, version),
-        modes,
+        modes: &Mode::ACTIVE,
         spares_system: true,
         resources: vec![json!({
             "apiGroups": [kind.group], "apiVersions": ["*"], "operations": ["UPDATE"],
             "resources": [format!("{}/scale", kind.plural())],
         })],
-        profile: Some(profile),
         guards: vec![scale_ceiling(kind)],
     })
 }
 
-/// What the ceiling reads of a profile.
-fn of_ceiling(profile: &Value, kind: &str) -> Value {
-    let settings = |of: &Value| {
-        let mut kept = json!({});
-        for part in ["modes", "rules"] {
-            let named =
-                |name: &str| of.pointer(&format!("/{part}/{name}")).map(|value| (name.to_owned(), value.clone()));
-            let named: serde_json::Map<_, _> = ["gpu-ceiling", "admission"].into_iter().filter_map(named).collect();
-            if !named.is_empty() {
-                kept[part] = named.into();
-            }
-        }
-        if let Some(ceiling) = of.pointer("/admission/acceleratorsPerJob") {
-            kept["admission"] = json!({ "acceleratorsPerJob": ceiling });
-        }
-        kept
-    };
-    let list = |path: &str| profile.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut spec = settings(&profile["spec"]);
-    let namespaces = list("/spec/namespaces").into_iter().map(|entry| {
-        let mut kept = settings(&entry);
-        kept["names"] = entry["names"].clone();
-        kept
-    });
-    spec["namespaces"] = namespaces.collect();
-    let exemptions = list("/status/exemptions").into_iter().filter_map(|mut exemption| {
-        let of_kind = exemption.pointer("/subject/kind").is_none_or(|of| of == kind);
-        // The request's own kind is Scale.
-        exemption.get_mut("subject").and_then(Value::as_object_mut)?.remove("kind");
-        exemption.as_object_mut()?.remove("reason");
-        (of_kind && exemption["rule"] == "gpu-ceiling").then_some(exemption)
-    });
-    json!({ "spec": spec, "status": { "exemptions": exemptions.collect::<Value>() } })
-}
-
-fn is_chosen(spec: &Value, mode: Mode) -> bool {
-    let of = |settings: &Value| {
-        let named = |name: &str| settings.pointer(&format!("/modes/{name}")).and_then(Value::as_str).map(str::to_owned);
-        named("gpu-ceiling").or_else(|| named("admission"))
-    };
-    let base = of(spec).unwrap_or_else(|| Mode::Enforce.name().to_owned());
-    let entries = spec["namespaces"].as_array().into_iter().flatten().filter_map(of);
-    entries.chain([base]).any(|chosen| chosen == mode.name())
-}
+/// `variables.totalAllowed`: most accelerators of a job.
+const TOTAL_ALLOWED: Setting = Setting { variable: "totalAllowed", of: |of| of.accelerators_per_job().into() };
+/// `variables.largestAllowed`: most accelerators of a pod.
+const LARGEST_ALLOWED: Setting = Setting { variable: "largestAllowed", of: |of| of.accelerators_per_pod().into() };
+/// `variables.trusted`: the registries.
+const TRUSTED: Setting = Setting { variable: "trusted", of: |of| of.registries().into() };
 
 /// What changes nothing of the pods leaves an old object as it is.
 const SOMETHING_NEW: &str =
     "request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) || object.spec != oldObject.spec";
 
-fn guard(rule: &'static str, variables: Vec<Variable>, validations: Vec<Validation>) -> Guard {
-    Guard { rule, when: SOMETHING_NEW.to_owned(), variables, validations }
+fn guard(rule: &'static str, settings: &[Setting], variables: Vec<Variable>, validations: Vec<Validation>) -> Guard {
+    Guard { rule, when: SOMETHING_NEW.to_owned(), settings: settings.to_vec(), variables, validations }
 }
 
 /// Every kind whose pods stand in it, and claims of devices.
@@ -129,6 +87,7 @@ fn gpu_ceiling() -> Guard {
     };
     guard(
         "gpu-ceiling",
+        &[LARGEST_ALLOWED, TOTAL_ALLOWED],
         vec![
             cel::pods(),
             cel::too_large(),
@@ -136,8 +95,6 @@ fn gpu_ceiling() -> Guard {
             ("acceleratorsBefore".to_owned(), cel::accelerators(1)),
             ("largest".to_owned(), cel::largest("variables.accelerators")),
             ("total".to_owned(), cel::total("variables.accelerators")),
-            ("largestAllowed".to_owned(), setting("params", "admission.acceleratorsPerPod", "8")),
-            ("totalAllowed".to_owned(), setting("params", "admission.acceleratorsPerJob", "8")),
         ],
         vec![
             Validation {
@@ -174,16 +131,16 @@ fn scale_ceiling(kind: &'static Kind) -> Guard {
         // Every workload of the namespace is a parameter once; less may always be asked for.
         when: "params.metadata.name == request.name && object.?spec.?replicas.orValue(0) > oldObject.?spec.?replicas.orValue(0)"
             .to_owned(),
+        settings: vec![TOTAL_ALLOWED],
         variables: vec![
             cel::scaled_pods(kind),
             ("accelerators".to_owned(), cel::accelerators(0)),
             ("total".to_owned(), cel::total("variables.accelerators")),
-            ("totalAllowed".to_owned(), setting("variables.profile", "admission.acceleratorsPerJob", "8")),
         ],
         validations: vec![Validation {
             expression: "variables.total == 0 || variables.total <= variables.totalAllowed".to_owned(),
             message: format!(
-                "'scaled to ' + string(object.spec.replicas) + ' replicas, the {} ' + request.name + ' asks for ' + string(variables.total) +                  ' accelerators, the ceiling is ' + string(variables.totalAllowed) + ': ask for fewer, raise spec.admission.acceleratorsPerJob of the                  StabilityProfile for this namespace,{EXEMPTION}'",
+                "'scaled to ' + string(object.spec.replicas) + ' replicas, the {} ' + request.name + ' asks for ' + string(variables.total) +                  ' accelerators, the ceiling is ' + string(variables.totalAllowed) + ': ask for fewer, raise spec.admission.acceleratorsPerJob of the StabilityProfile for this namespace,{EXEMPTION}'",
                 kind.kind
             ),
         }],
@@ -204,15 +161,13 @@ fn images(name: &str, bad: &str) -> Vec<Variable> {
 }
 
 fn untrusted_registry() -> Guard {
-    let mut variables =
-        vec![("trusted".to_owned(), setting("params", "admission.registries", &cel::list(REGISTRIES.iter().copied())))];
-    variables.extend(images(
-        "untrusted",
-        &format!("![{} + '/'].exists(n, variables.trusted.exists(t, n.startsWith(t + '/')))", cel::image_name("i")),
-    ));
     guard(
         "untrusted-registry",
-        variables,
+        &[TRUSTED],
+        images(
+            "untrusted",
+            &format!("![{} + '/'].exists(n, variables.trusted.exists(t, n.startsWith(t + '/')))", cel::image_name("i")),
+        ),
         vec![Validation {
             expression: "variables.tooLarge || variables.untrusted.size() == 0".to_owned(),
             message: format!(
@@ -227,6 +182,7 @@ fn untrusted_registry() -> Guard {
 fn mutable_tag() -> Guard {
     guard(
         "mutable-tag",
+        &[],
         images("mutable", &cel::is_mutable("i")),
         vec![Validation {
             expression: "variables.tooLarge || variables.mutable.size() == 0".to_owned(),

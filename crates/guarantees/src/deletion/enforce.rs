@@ -10,10 +10,10 @@
 //! | `unlock-lapsed` | what an unlock no longer covers |
 //! | `unlock-form` | an unlock for another object, by another user, or for long |
 
-use bedplate_model::Guarantee;
-use bedplate_model::names::{DELETE_PROTECTION, GROUP, KRUISE_DELETE_PROTECTION, PRODUCTION, UNLOCK};
-use bedplate_model::profile::{self, Mode};
+use bedplate_model::names::{DELETE_PROTECTION, FIELD_MANAGER, GROUP, KRUISE_DELETE_PROTECTION, PRODUCTION, UNLOCK};
+use bedplate_model::profile::{self, Mode, Settings};
 use bedplate_model::workload::kinds::crd_groups;
+use bedplate_model::{Guarantee, Profile};
 use serde_json::{Value, json};
 
 use crate::enforce::{Guard, Params, Policy, Validation, cel};
@@ -24,27 +24,33 @@ pub const UNLOCK_MINUTES: u32 = 60;
 /// The form of an unlock: name, end, user and reason.
 const UNLOCK_FORM: &str = r"^\S+ until \d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z by \S+: .*\S.*$";
 
-/// The policies: one that asks the profile, one that asks the clock.
+/// The policies: one that follows the profile, one that asks the clock.
 #[must_use]
-pub fn policies() -> Vec<Policy> {
-    let policy = |name: &str, params, modes: &[Mode], guards| Policy {
+pub fn policies(profile: &Profile) -> Vec<Policy> {
+    let policy = |name: &str, params, modes, guards| Policy {
         name: name.to_owned(),
         guarantee: Guarantee::Deletion,
         params,
-        modes: modes.to_vec(),
-        profile: None,
+        modes,
         spares_system: false,
         resources: vec![json!({
             "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE", "DELETE"], "resources": ["*"],
         })],
         guards,
     };
+    // What is production is said once for the whole cluster: no namespace has a word of its own in it.
+    let everywhere = profile.settings(None);
     vec![
         policy(
             "deletion",
-            Params::Profile,
+            Params::Nothing,
             &Mode::ACTIVE,
-            vec![delete_protection(), protection_removed(), protected_content(), profile_narrowed()],
+            vec![
+                delete_protection(everywhere),
+                protection_removed(),
+                protected_content(everywhere),
+                profile_narrowed(),
+            ],
         ),
         policy("unlock", Params::Clock, &[Mode::Enforce], vec![unlock_lapsed(), unlock_form()]),
     ]
@@ -93,11 +99,11 @@ fn is_profile() -> String {
 }
 
 /// CEL: whether a namespace is one of production.
-fn is_production(of: &str) -> String {
+fn is_production(of: &str, settings: &Settings) -> String {
     format!(
-        "({}.orValue('') == 'true' || params.?spec.?deletion.?productionNamespaces.orValue({}).exists(p, {}))",
+        "({}.orValue('') == 'true' || {}.exists(p, {}))",
         label(of, PRODUCTION),
-        cel::list(profile::PRODUCTION.iter().copied()),
+        cel::list(settings.production_namespaces()),
         cel::glob("p", &format!("{of}.metadata.name"))
     )
 }
@@ -112,7 +118,7 @@ fn what() -> cel::Variable {
 const HOW_TO_UNLOCK: &str = "'. If it has to go: bedplate impact delete ' + variables.what + ' shows what goes with it; \
                              bedplate unlock ' + variables.what + ' --reason WHY lets one deletion through'";
 
-fn delete_protection() -> Guard {
+fn delete_protection(settings: &Settings) -> Guard {
     let groups = crd_groups().into_iter().chain([GROUP]);
     let (marked, profile) = (is_marked("oldObject"), is_profile());
     Guard {
@@ -121,16 +127,18 @@ fn delete_protection() -> Guard {
         when: format!(
             "request.operation == 'DELETE' && {NOT_NAMESPACE_CONTROLLER} && ({marked} || ({CRD}) || ({NAMESPACE}) || ({profile}))"
         ),
+        settings: Vec::new(),
         variables: vec![
             (
                 "crd".to_owned(),
                 format!(
-                    "({CRD}) && (oldObject.spec.group in {} || params.?spec.?deletion.?crdGroups.orValue([]).exists(p, {}))",
+                    "({CRD}) && (oldObject.spec.group in {} || {}.exists(p, {}))",
                     cel::list(groups),
+                    cel::list(settings.crd_groups()),
                     cel::glob("p", "oldObject.spec.group")
                 ),
             ),
-            ("production".to_owned(), format!("({NAMESPACE}) && {}", is_production("oldObject"))),
+            ("production".to_owned(), format!("({NAMESPACE}) && {}", is_production("oldObject", settings))),
             what(),
         ],
         validations: vec![Validation {
@@ -151,6 +159,7 @@ fn protection_removed() -> Guard {
     Guard {
         rule: "protection-removed",
         when: format!("request.operation == 'UPDATE' && {} && !{}", is_marked("oldObject"), is_marked("object")),
+        settings: Vec::new(),
         variables: vec![what()],
         validations: vec![Validation {
             expression: is_unlocked("oldObject"),
@@ -161,7 +170,7 @@ fn protection_removed() -> Guard {
     }
 }
 
-fn protected_content() -> Guard {
+fn protected_content(settings: &Settings) -> Guard {
     Guard {
         rule: "protected-content",
         // `namespaceObject` is not there yet when conditions are asked; of a namespace its own name is.
@@ -170,9 +179,10 @@ fn protected_content() -> Guard {
             is_marked("object"),
             is_marked("oldObject")
         ),
+        settings: Vec::new(),
         variables: Vec::new(),
         validations: vec![Validation {
-            expression: format!("{} || {}", is_marked("namespaceObject"), is_production("namespaceObject")),
+            expression: format!("{} || {}", is_marked("namespaceObject"), is_production("namespaceObject", settings)),
             message: format!(
                 "'the namespace ' + request.namespace + ' is not protected itself, and deleting it would take this along: \
                  kubectl annotate namespace ' + request.namespace + ' {DELETE_PROTECTION}=true, then try again'"
@@ -203,6 +213,7 @@ fn profile_narrowed() -> Guard {
     Guard {
         rule: "profile-narrowed",
         when: format!("request.operation == 'UPDATE' && {}", is_profile()),
+        settings: Vec::new(),
         variables: vec![
             ("lost".to_owned(), format!("{}.filter(p, !(p in {}))", patterns("oldObject"), patterns("object"))),
             ("lostGroups".to_owned(), format!("{}.filter(p, !(p in {}))", groups("oldObject"), groups("object"))),
@@ -250,7 +261,12 @@ pub fn static_objects() -> Vec<Value> {
                 "name": "ours", "expression": format!("oldObject.metadata.name.endsWith({})", cel::quote(&format!(".{GROUP}"))),
             }],
             "validations": [{
-                "expression": format!("(request.operation == 'UPDATE' && object.spec == oldObject.spec) || {}", is_unlocked("oldObject")),
+                // What the profile says stands in the guards: `bedplate apply` and the operator write them when it changes.
+                "expression": format!(
+                    "(request.operation == 'UPDATE' && (object.spec == oldObject.spec || request.?options.?fieldManager.orValue('') == {})) || {}",
+                    cel::quote(FIELD_MANAGER),
+                    is_unlocked("oldObject")
+                ),
                 "messageExpression": format!("{what} is a guard of Bedplate, and this would take it away. If it has to be: {unlock}'")
                     .replacen(" is a guard", " + ' is a guard", 1),
                 "reason": "Forbidden",
@@ -300,6 +316,7 @@ fn unlock_lapsed() -> Guard {
             is_marked("oldObject"),
             is_marked("object")
         ),
+        settings: Vec::new(),
         variables: Vec::new(),
         validations: vec![Validation {
             expression: format!(
@@ -324,6 +341,7 @@ fn unlock_form() -> Guard {
             "request.operation != 'DELETE' && {new}.hasValue() && (oldObject == null || {}.orValue('') != {new}.orValue(''))",
             annotation("oldObject", UNLOCK)
         ),
+        settings: Vec::new(),
         variables: Vec::new(),
         validations: vec![
             Validation {

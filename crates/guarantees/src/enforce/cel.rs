@@ -28,10 +28,19 @@ pub fn literal(value: &serde_json::Value) -> String {
     }
 }
 
-/// A text in CEL's quotes.
+/// A text in CEL's quotes, on one line.
 #[must_use]
 pub fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+    let mut quoted = String::from("'");
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "'"
 }
 
 /// A list of texts.

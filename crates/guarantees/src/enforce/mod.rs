@@ -1,17 +1,20 @@
 //! What must not fail open, inside the API server: guards as ValidatingAdmissionPolicies.
 //!
 //! ```text
-//!   Guard (rule, when, validations) ─┐
-//!   Guard …                         ─┼─ Policy (where, ┬─▶ policy + binding that refuses   (mode enforce)
-//!   Guard …                         ─┘  params)        ├─▶ policy + binding that warns     (mode warn)
-//!        params: StabilityProfile `default`            └─▶ policy + binding for the audit  (mode audit)
-//!                or a Lease: the clock
+//!   profile ─▶ Policy (where, params) ─┬─▶ policy + binding that refuses   (guards in mode enforce)
+//!              Guard (rule, when, …)   ├─▶ policy + binding that warns     (guards in mode warn)
+//!              Guard …                 └─▶ policy + binding for the audit  (guards in mode audit)
 //! ```
 //!
-//! Everything that the profile says is read by the policies when a request comes: a change of the profile holds at
-//! once, and no policy is compiled anew for it. CEL has no clock, so what lapses is held against a time that the API
-//! server itself has just written: `metadata.creationTimestamp` of what is created, `metadata.managedFields` of what is
-//! updated, and for deletions the Lease that every API server renews each ten seconds.
+//! What the profile says is written into the policies, by `bedplate apply` and by the operator when it changes. Policies
+//! that read it when a request comes (`paramKind`) were tried first: an API server needs up to half a minute after its
+//! start to find a kind that is not its own, and until then refuses whatever such a policy looks at. What is known
+//! beforehand also need not be asked: a mode that nobody chose has no policy, and where no namespace differs nothing is
+//! looked up.
+//!
+//! CEL has no clock, so what lapses is held against a time that the API server itself has just written:
+//! `metadata.creationTimestamp` of what is created, `metadata.managedFields` of what is updated, and for deletions the
+//! Lease that every API server renews each ten seconds.
 //!
 //! What a policy costs is mostly its being there: each is asked about every request that it looks at, each time with
 //! all its variables made anew. So the guards of a guarantee share one policy a mode.
@@ -20,24 +23,31 @@ pub mod cel;
 
 use std::sync::LazyLock;
 
-use bedplate_model::Guarantee;
-use bedplate_model::names;
-use bedplate_model::profile::Mode;
+use bedplate_model::profile::{Mode, Settings};
 use bedplate_model::workload::kinds::{Kind, TABLE};
-use serde_json::{Value, json};
+use bedplate_model::{Guarantee, Profile, names};
+use serde_json::{Map, Value, json};
 
 use crate::{admission, deletion};
 
-/// What a policy's guards are held against.
+/// What a policy's guards are held against besides the request.
 #[derive(Clone, Debug)]
 pub enum Params {
-    /// The StabilityProfile of the cluster.
-    Profile,
+    /// Nothing.
+    Nothing,
     /// The Leases of the API servers, renewed every ten seconds: the time.
     Clock,
-    /// The objects of a kind in the request's namespace, in a version such as `apps/v1`. What the profile says is then
-    /// written into the policy.
+    /// The objects of a kind in the request's namespace, in a version such as `apps/v1`.
     Workload(&'static Kind, String),
+}
+
+/// Something that a guard reads of the profile, as a variable of its policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The variable's name.
+    pub variable: &'static str,
+    /// What it is under some settings.
+    pub of: fn(&Settings) -> Value,
 }
 
 /// One thing to be so.
@@ -56,6 +66,8 @@ pub struct Guard {
     pub rule: &'static str,
     /// CEL without variables: requests that concern it. Nearly every request concerns none, so it is made to be cheap.
     pub when: String,
+    /// What it reads of the profile.
+    pub settings: Vec<Setting>,
     /// CEL: variables, by name, in the order in which they use each other. Guards of one policy share those of the same
     /// name.
     pub variables: Vec<cel::Variable>,
@@ -72,14 +84,12 @@ pub struct Policy {
     pub guarantee: Guarantee,
     /// What they are held against.
     pub params: Params,
-    /// The modes that it comes in.
-    pub modes: Vec<Mode>,
+    /// The modes that it may come in.
+    pub modes: &'static [Mode],
     /// Whether namespaces that a cluster needs to recover are left alone.
     pub spares_system: bool,
     /// `resourceRules`: what they look at.
     pub resources: Vec<Value>,
-    /// What is written into it of a profile that it cannot read.
-    pub profile: Option<Value>,
     /// The guards.
     pub guards: Vec<Guard>,
 }
@@ -87,32 +97,33 @@ pub struct Policy {
 /// A cluster, as far as the policies depend on it.
 #[derive(Clone, Copy)]
 pub struct Installation<'a> {
-    /// The StabilityProfile, with the exemptions of today in its status.
-    pub profile: &'a Value,
+    /// The profile, with the exemptions of today.
+    pub profile: &'a Profile,
     /// The version of a group and kind that is served, such as `apps/v1`.
     pub served: &'a dyn Fn(&str, &str) -> Option<String>,
 }
 
-impl Installation<'_> {
+impl<'a> Installation<'a> {
     /// Any cluster: nothing but what Kubernetes itself serves.
-    pub const ANY: Installation<'static> =
-        Installation { profile: &Value::Null, served: &|group, _| (group == "apps").then(|| "apps/v1".to_owned()) };
+    #[must_use]
+    pub fn any(profile: &'a Profile) -> Self {
+        Self { profile, served: &|group, _| (group == "apps").then(|| "apps/v1".to_owned()) }
+    }
 }
 
 /// Every policy.
 #[must_use]
 pub fn policies(installation: Installation<'_>) -> Vec<Policy> {
-    [admission::enforce::policies(installation), deletion::enforce::policies()].concat()
+    [admission::enforce::policies(installation.served), deletion::enforce::policies(installation.profile)].concat()
 }
 
 /// Every rule that is also a guard with a mode, and its guarantee.
 pub fn guarded() -> impl Iterator<Item = (&'static str, Guarantee)> {
     // Made once: to list the guards is to write all their CEL.
     static GUARDED: LazyLock<Vec<(&str, Guarantee)>> = LazyLock::new(|| {
-        let nothing = Installation { served: &|_, _| None, ..Installation::ANY };
-        policies(nothing)
+        policies(Installation { profile: &Profile::default(), served: &|_, _| None })
             .into_iter()
-            .filter(|policy| policy.root().is_some())
+            .filter(Policy::has_modes)
             .flat_map(|policy| policy.guards.into_iter().map(move |guard| (guard.rule, policy.guarantee)))
             .collect()
     });
@@ -122,7 +133,7 @@ pub fn guarded() -> impl Iterator<Item = (&'static str, Guarantee)> {
 /// Every policy and binding, in the cluster's form.
 #[must_use]
 pub fn objects(installation: Installation<'_>) -> Vec<Value> {
-    policies(installation).iter().flat_map(Policy::objects).collect()
+    policies(installation).iter().flat_map(|policy| policy.objects(installation.profile)).collect()
 }
 
 /// Kinds of which no policy can judge all, and what: their pods are judged when they come, as all pods are.
@@ -151,10 +162,14 @@ pub fn refusal(rule: &str) -> String {
 }
 
 impl Policy {
-    /// Its policies and bindings, one of each a mode.
+    /// Its policies and bindings, one of each a mode that is chosen anywhere.
     #[must_use]
-    pub fn objects(&self) -> Vec<Value> {
-        self.modes.iter().flat_map(|mode| [self.policy(*mode), self.binding(*mode)]).collect()
+    pub fn objects(&self, profile: &Profile) -> Vec<Value> {
+        let in_mode = |mode: &Mode| {
+            let guards: Vec<_> = self.guards.iter().filter(|guard| self.is_chosen(guard, *mode, profile)).collect();
+            if guards.is_empty() { Vec::new() } else { vec![self.policy(*mode, &guards, profile), self.binding(*mode)] }
+        };
+        self.modes.iter().flat_map(in_mode).collect()
     }
 
     /// Its name in a mode. It is part of what a refused user reads.
@@ -166,34 +181,37 @@ impl Policy {
         }
     }
 
-    fn policy(&self, mode: Mode) -> Value {
+    /// Whether the profile chooses how strictly it holds. What asks the clock only refuses what another policy lets pass.
+    fn has_modes(&self) -> bool {
+        !matches!(self.params, Params::Clock)
+    }
+
+    fn is_chosen(&self, guard: &Guard, mode: Mode, profile: &Profile) -> bool {
+        let everywhere = std::iter::once(profile.settings(None));
+        let mut settings = everywhere.chain(profile.namespaces().map(|(_, settings)| settings));
+        !self.has_modes() || settings.any(|settings| settings.mode(guard.rule, self.guarantee) == mode)
+    }
+
+    fn policy(&self, mode: Mode, guards: &[&Guard], profile: &Profile) -> Value {
+        let whens = whens(guards);
         let mut variables = Vec::new();
-        let kind = match &self.params {
-            Params::Profile => json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile" }),
-            Params::Clock => json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease" }),
-            Params::Workload(kind, version) => json!({ "apiVersion": version, "kind": kind.kind }),
-        };
-        if let Some(root) = self.root() {
-            variables.extend(self.profile.iter().map(|profile| ("profile".to_owned(), cel::literal(profile))));
-            variables.extend([here(root), exemptions(root)]);
-            variables.extend(self.guards.iter().map(|guard| rule_mode(root, guard.rule, self.guarantee)));
-        }
-        for variable in self.guards.iter().flat_map(|guard| &guard.variables) {
-            if !variables.contains(variable) {
-                variables.push(variable.clone());
-            }
-        }
         let mut validations = Vec::new();
-        for guard in &self.guards {
-            // Most of what is asked about is fine, whatever the profile says.
-            let mode = self.root().map_or_else(String::new, |_| {
-                format!(" || variables.{} != {}", mode_of(guard.rule), cel::quote(mode.name()))
-            });
+        let said = Said::new(self, guards, profile);
+        variables.extend(said.variables());
+        for guard in guards {
+            variables.extend(guard.settings.iter().map(|s| (s.variable.to_owned(), said.read(s.variable))));
+            for variable in &guard.variables {
+                if !variables.contains(variable) {
+                    variables.push(variable.clone());
+                }
+            }
             // What concerns every guard of the policy was asked before.
-            let when = if self.whens().len() > 1 { format!("!({}) || ", guard.when) } else { String::new() };
+            let when = if whens.len() > 1 { format!("!({}) || ", guard.when) } else { String::new() };
+            // Most of what is asked about is fine, whatever the profile says.
+            let unless = if self.has_modes() { said.unless(guard.rule, mode) } else { String::new() };
             for validation in &guard.validations {
                 validations.push(json!({
-                    "expression": format!("{when}({}){mode}", validation.expression),
+                    "expression": format!("{when}({}){unless}", validation.expression),
                     "messageExpression": format!("'{}: ' + ({})", guard.rule, validation.message),
                     "reason": "Forbidden",
                 }));
@@ -208,64 +226,28 @@ impl Policy {
                 "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names::SYSTEM_NAMESPACES,
             }] });
         }
-        json!({
+        let concerned = whens.iter().map(|when| format!("({when})")).collect::<Vec<_>>().join(" || ");
+        let mut policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicy",
             "metadata": { "name": self.name(mode), "labels": labels(self.guarantee) },
             "spec": {
-                // One that cannot be asked, as in the first half minute of an API server, refuses only where it may refuse.
+                // One that cannot be asked refuses only where it may refuse.
                 "failurePolicy": if mode == Mode::Enforce { "Fail" } else { "Ignore" },
-                "paramKind": kind,
                 "matchConstraints": constraints,
-                "matchConditions": self.conditions(mode),
+                "matchConditions": [{ "name": "a-guard-is-concerned", "expression": concerned }],
                 "variables": variables.iter()
                     .map(|(name, expression)| json!({ "name": name, "expression": expression })).collect::<Vec<_>>(),
                 "validations": validations,
             },
-        })
-    }
-
-    fn conditions(&self, mode: Mode) -> Vec<Value> {
-        let mut conditions = Vec::new();
-        if matches!(self.params, Params::Profile) {
-            conditions.push(json!({ "name": "the-mode-is-chosen", "expression": self.is_chosen(mode) }));
-        }
-        let concerned = self.whens().iter().map(|when| format!("({when})")).collect::<Vec<_>>().join(" || ");
-        conditions.push(json!({ "name": "a-guard-is-concerned", "expression": concerned }));
-        conditions
-    }
-
-    /// When one of the guards is concerned, each case once.
-    fn whens(&self) -> Vec<&str> {
-        let mut whens: Vec<&str> = Vec::new();
-        for guard in &self.guards {
-            if !whens.contains(&guard.when.as_str()) {
-                whens.push(&guard.when);
-            }
-        }
-        whens
-    }
-
-    /// CEL: whether a guard has this mode anywhere, as far as the profile says without a look at the request: a policy
-    /// for a mode that nobody chose asks no further.
-    fn is_chosen(&self, mode: Mode) -> String {
-        let (guarantee, mode) = (cel::quote(self.guarantee.name()), cel::quote(mode.name()));
-        let is = |of: &str, otherwise: &str| {
-            let rules = self.guards.iter().map(|guard| cel::quote(guard.rule));
-            let is = rules.map(|rule| format!("m[?{rule}].or(m[?{guarantee}]).orValue({otherwise}) == {mode}"));
-            format!("[{of}.?modes.orValue({{}})].exists(m, {})", is.collect::<Vec<_>>().join(" || "))
+        });
+        let kind = match &self.params {
+            Params::Nothing => return policy,
+            Params::Clock => json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease" }),
+            Params::Workload(kind, version) => json!({ "apiVersion": version, "kind": kind.kind }),
         };
-        let (base, here) = (is("params.?spec", "'enforce'"), is("n", "''"));
-        format!("{base} || params.?spec.?namespaces.orValue([]).exists(n, {here})")
-    }
-
-    /// CEL: where the profile stands. What has no profile has no mode: it only refuses what another policy lets pass.
-    fn root(&self) -> Option<&'static str> {
-        match self.params {
-            Params::Profile => Some("params"),
-            Params::Workload(..) => Some("variables.profile"),
-            Params::Clock => None,
-        }
+        policy["spec"]["paramKind"] = kind;
+        policy
     }
 
     fn looks_everywhere(&self) -> bool {
@@ -278,9 +260,15 @@ impl Policy {
             Mode::Warn => &["Warn", "Audit"],
             Mode::Audit | Mode::Off => &["Audit"],
         };
+        let mut binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": { "name": self.name(mode), "labels": labels(self.guarantee) },
+            "spec": { "policyName": self.name(mode), "validationActions": actions },
+        });
         let params = match &self.params {
+            Params::Nothing => return binding,
             Params::Workload(..) => json!({ "selector": {}, "parameterNotFoundAction": "Allow" }),
-            Params::Profile => json!({ "name": names::PROFILE, "parameterNotFoundAction": "Allow" }),
             // Every API server has one; that of a server that is gone is older than the others, and one refusal is
             // enough. `Deny` would refuse whatever the guard looks at, marked or not, where there is none.
             Params::Clock => json!({
@@ -289,12 +277,137 @@ impl Policy {
                 "parameterNotFoundAction": "Allow",
             }),
         };
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": { "name": self.name(mode), "labels": labels(self.guarantee) },
-            "spec": { "policyName": self.name(mode), "validationActions": actions, "paramRef": params },
-        })
+        binding["spec"]["paramRef"] = params;
+        binding
+    }
+}
+
+/// When one of some guards is concerned, each case once.
+fn whens<'a>(guards: &[&'a Guard]) -> Vec<&'a str> {
+    let mut whens: Vec<&str> = Vec::new();
+    for guard in guards {
+        if !whens.contains(&guard.when.as_str()) {
+            whens.push(&guard.when);
+        }
+    }
+    whens
+}
+
+/// What the profile says to the guards of one policy: modes by rule and settings by variable.
+struct Said {
+    /// Everywhere.
+    base: Map<String, Value>,
+    /// Patterns of namespaces, and what differs there; the last that matches holds. Empty where nothing differs.
+    entries: Vec<(Vec<String>, Map<String, Value>)>,
+    /// Exemptions from the guards' rules.
+    exemptions: Vec<Value>,
+    /// Whether the request bears a time.
+    has_time: bool,
+}
+
+impl Said {
+    fn new(policy: &Policy, guards: &[&Guard], profile: &Profile) -> Self {
+        let said = |settings: &Settings| -> Map<String, Value> {
+            let modes = guards
+                .iter()
+                .map(|guard| (guard.rule.to_owned(), settings.mode(guard.rule, policy.guarantee).name().into()));
+            let read =
+                guards.iter().flat_map(|guard| &guard.settings).map(|s| (s.variable.to_owned(), (s.of)(settings)));
+            modes.chain(read).collect()
+        };
+        let base = said(profile.settings(None));
+        let differs = |settings: &Settings| -> Map<String, Value> {
+            said(settings).into_iter().filter(|(key, value)| base.get(key) != Some(value)).collect()
+        };
+        let mut entries: Vec<_> =
+            profile.namespaces().map(|(names, settings)| (names.to_vec(), differs(settings))).collect();
+        if entries.iter().all(|(_, differs)| differs.is_empty()) {
+            entries.clear();
+        }
+        let workload = match &policy.params {
+            Params::Workload(kind, _) => Some(kind.kind),
+            _ => None,
+        };
+        let exemptions = profile.exemptions.iter().map(|(exemption, _)| exemption);
+        let exemptions = exemptions.filter(|exemption| {
+            guards.iter().any(|guard| guard.rule == exemption.rule)
+                && (workload.is_none()
+                    || exemption.subject.kind.is_none()
+                    || exemption.subject.kind.as_deref() == workload)
+        });
+        let exemptions = exemptions.map(|exemption| {
+            let subject = &exemption.subject;
+            let mut short = json!({ "rule": exemption.rule, "name": subject.name, "expires": exemption.expires });
+            // The kind of a request to scale is Scale.
+            for (key, value) in [
+                ("kind", subject.kind.as_ref().filter(|_| workload.is_none())),
+                ("namespace", subject.namespace.as_ref()),
+            ] {
+                if let Some(value) = value {
+                    short[key] = json!(value);
+                }
+            }
+            short
+        });
+        Self { exemptions: exemptions.collect(), base, entries, has_time: workload.is_none() }
+    }
+
+    /// `variables.here`, what differs in the request's namespace, and `variables.exemptions`, the rules that the request
+    /// need not follow today: each where there is any.
+    fn variables(&self) -> Vec<cel::Variable> {
+        let mut variables = Vec::new();
+        if !self.entries.is_empty() {
+            let entries: Value = self.entries.iter().map(|(names, differs)| json!([names, differs])).collect();
+            let expression = format!(
+                "[{}.filter(n, {NAMESPACE} != '' && n[0].exists(p, {}))].map(l, l.size() > 0 ? dyn(l[l.size() - 1][1]) : dyn({{}}))[0]",
+                cel::literal(&entries),
+                cel::glob("p", NAMESPACE)
+            );
+            variables.push(("here".to_owned(), expression));
+        }
+        if !self.exemptions.is_empty() {
+            // The API server writes these before it asks: a user can't choose them.
+            let today = "(request.operation == 'CREATE' ? [string(object.?metadata.?creationTimestamp.orValue(''))] : \
+                 request.operation == 'UPDATE' ? [''] + object.?metadata.?managedFields.orValue([]).map(m, string(m.?time.orValue(''))) : \
+                 ['']).max()";
+            let name =
+                "string(request.operation == 'DELETE' ? oldObject.metadata.name : object.metadata.?name.orValue(''))";
+            let expression = format!(
+                "{}.filter(e, e.?kind.orValue(request.kind.kind) == request.kind.kind && \
+                 [e.?namespace.orValue('*')].exists(p, {}) && [[string(e.name), {name}]].exists(p, {}){}).map(e, e.rule)",
+                cel::literal(&json!(self.exemptions)),
+                cel::glob("p", NAMESPACE),
+                cel::glob("p[0]", "p[1]"),
+                if self.has_time {
+                    format!(" && [{today}].exists(t, t != '' && t.substring(0, 10) <= e.expires)")
+                } else {
+                    // Such a policy is written anew when one lapses.
+                    String::new()
+                },
+            );
+            variables.push(("exemptions".to_owned(), expression));
+        }
+        variables
+    }
+
+    /// CEL: a mode or setting, for the request's namespace.
+    fn read(&self, key: &str) -> String {
+        let base = cel::literal(self.base.get(key).unwrap_or(&Value::Null));
+        if self.entries.iter().any(|(_, differs)| differs.contains_key(key)) {
+            format!("variables.here[?{}].orValue({base})", cel::quote(key))
+        } else {
+            base
+        }
+    }
+
+    /// CEL, to stand after what has to be so: or that the rule does not hold in this mode here, or the request is exempt.
+    fn unless(&self, rule: &str, mode: Mode) -> String {
+        let (of_rule, mode) = (self.read(rule), cel::quote(mode.name()));
+        let mut unless = if of_rule == mode { String::new() } else { format!(" || {of_rule} != {mode}") };
+        if self.exemptions.iter().any(|exemption| exemption["rule"] == rule) {
+            unless += &format!(" || {} in variables.exemptions", cel::quote(rule));
+        }
+        unless
     }
 }
 
@@ -322,81 +435,71 @@ pub fn labels(guarantee: Guarantee) -> Value {
     json!({ "app.kubernetes.io/managed-by": names::FIELD_MANAGER, "bedplate.dev/guarantee": guarantee.name() })
 }
 
-/// `variables.here`: the profile's last entry for the request's namespace.
-fn here(root: &str) -> cel::Variable {
-    let entries = format!(
-        "{root}.?spec.?namespaces.orValue([]).filter(n, {NAMESPACE} != '' && n.names.exists(p, {}))",
-        cel::glob("p", NAMESPACE)
-    );
-    ("here".to_owned(), format!("[{entries}].map(l, l.size() > 0 ? dyn(l[l.size() - 1]) : dyn({{}}))[0]"))
-}
-
-/// `variables.exemptions`: the rules that this request need not follow today. What is written into a policy is written
-/// anew when it lapses.
-fn exemptions(root: &str) -> cel::Variable {
-    // The API server writes these before it asks: a user can't choose them.
-    let today = "(request.operation == 'CREATE' ? [string(object.?metadata.?creationTimestamp.orValue(''))] : \
-         request.operation == 'UPDATE' ? [''] + object.?metadata.?managedFields.orValue([]).map(m, string(m.?time.orValue(''))) : \
-         ['']).max()";
-    let name = "string(request.operation == 'DELETE' ? oldObject.metadata.name : object.metadata.?name.orValue(''))";
-    let expression = format!(
-        "{root}.?status.?exemptions.orValue([]).filter(e, e.subject.?kind.orValue(request.kind.kind) == request.kind.kind && \
-         [e.subject.?namespace.orValue('*')].exists(p, {}) && [[string(e.subject.name), {name}]].exists(p, {}){}).map(e, e.rule)",
-        cel::glob("p", NAMESPACE),
-        cel::glob("p[0]", "p[1]"),
-        if root == "params" {
-            format!(" && [{today}].exists(t, t != '' && t.substring(0, 10) <= e.expires)")
-        } else {
-            String::new()
-        },
-    );
-    ("exemptions".to_owned(), expression)
-}
-
-/// The name of the variable with a rule's mode: `modeOfGpuCeiling`.
-fn mode_of(rule: &str) -> String {
-    let words = rule.split('-').map(|word| word[..1].to_ascii_uppercase() + &word[1..]);
-    format!("modeOf{}", words.collect::<String>())
-}
-
-/// How strictly a rule holds for this request. It is read only where something is to be refused.
-fn rule_mode(root: &str, rule: &str, guarantee: Guarantee) -> cel::Variable {
-    let name = mode_of(rule);
-    let (rule, guarantee) = (cel::quote(rule), cel::quote(guarantee.name()));
-    let severity = |of: &str| format!("{of}.?rules[?{rule}]");
-    let mode = |of: &str, name: &str| format!("{of}.?modes[?{name}]");
-    let (here, base) = ("variables.here", &format!("{root}.?spec"));
-    let expression = format!(
-        "{}.or({}).orValue('') == 'off' || {rule} in variables.exemptions ? 'off' : {}.or({}).or({}).or({}).orValue('enforce')",
-        severity(here),
-        severity(base),
-        mode(here, &rule),
-        mode(base, &rule),
-        mode(here, &guarantee),
-        mode(base, &guarantee),
-    );
-    (name, expression)
-}
-
 /// CEL: the namespace of the request; empty for what has none.
 pub const NAMESPACE: &str = "request.?namespace.orValue('')";
-
-/// CEL: a setting of the profile at `root` for the request's namespace, such as `admission.acceleratorsPerJob`.
-#[must_use]
-pub fn setting(root: &str, path: &str, default: &str) -> String {
-    let path = path.replace('.', ".?");
-    format!("variables.here.?{path}.orValue({root}.?spec.?{path}.orValue({default}))")
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn profile(spec: &Value) -> Profile {
+        let object = json!({ "apiVersion": names::API_VERSION, "kind": "StabilityProfile", "spec": spec });
+        Profile::parse(&object.to_string(), &crate::names()).unwrap()
+    }
+
     /// A platform that only wanted to be told was locked for half a minute whenever an API server started: until then it
     /// cannot hold a policy against a custom kind.
     #[test]
+    fn no_policy_needs_a_kind_that_the_api_server_has_to_look_for_first() {
+        let entries = json!([{ "names": ["a"], "modes": { "admission": "warn", "deletion": "audit" } }]);
+        for policy in objects(Installation::any(&profile(&json!({ "namespaces": entries })))) {
+            let kind = policy.pointer("/spec/paramKind/apiVersion").and_then(Value::as_str);
+            assert!(
+                kind.is_none_or(|kind| kind.starts_with("apps/") || kind.starts_with("coordination.k8s.io/")),
+                "{policy}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mode_that_nobody_chose_has_no_policy_and_what_does_not_differ_is_not_looked_up() {
+        let text = |spec: Value| {
+            objects(Installation { profile: &profile(&spec), served: &|_, _| None })
+                .into_iter()
+                .filter(|object| object["kind"] == "ValidatingAdmissionPolicy")
+                .map(|object| (object["metadata"]["name"].as_str().unwrap().to_owned(), object.to_string()))
+                .collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let plain = text(json!({}));
+        assert_eq!(
+            plain.keys().collect::<Vec<_>>(),
+            ["admission.bedplate.dev", "deletion.bedplate.dev", "unlock.bedplate.dev"]
+        );
+        assert!(!plain["admission.bedplate.dev"].contains("variables.here"));
+        let off = text(json!({ "modes": { "admission": "off", "mutable-tag": "audit" } }));
+        assert!(!off.contains_key("admission.bedplate.dev"));
+        assert!(off["admission-audit.bedplate.dev"].contains("'mutable-tag: '"));
+        assert!(!off["admission-audit.bedplate.dev"].contains("'gpu-ceiling: '"));
+        let roomy =
+            text(json!({ "namespaces": [{ "names": ["roomy-*"], "admission": { "acceleratorsPerJob": 64 } }] }));
+        assert!(roomy["admission.bedplate.dev"].contains("variables.here[?'totalAllowed'].orValue(8)"));
+        assert_eq!(roomy["deletion.bedplate.dev"], plain["deletion.bedplate.dev"]);
+    }
+
+    /// A reason with a line end broke the policy that it was written into.
+    #[test]
+    fn what_people_write_stays_a_text() {
+        for text in ["a'b", "a\\b", "a\nb", "a\tb\u{7}", "é ünïcode"] {
+            let quoted = cel::quote(text);
+            assert!(quoted.chars().all(|c| !c.is_control()), "{quoted}");
+        }
+        assert_eq!(cel::quote("it's\n"), r"'it\'s\n'");
+    }
+
+    #[test]
     fn only_what_may_refuse_refuses_when_it_cannot_be_asked() {
-        let objects = objects(Installation::ANY);
+        let entries = json!([{ "names": ["a"], "modes": { "admission": "warn", "deletion": "audit" } }]);
+        let objects = objects(Installation::any(&profile(&json!({ "namespaces": entries }))));
         let of_kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
         for binding in of_kind("ValidatingAdmissionPolicyBinding") {
             let policy = of_kind("ValidatingAdmissionPolicy")
