@@ -76,7 +76,10 @@ fn cluster() -> &'static Harness {
     Harness::get(|harness| {
         let profile = json!({
             "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "default" },
-            "spec": { "namespaces": [{ "names": ["fixed-*"], "fixes": ["accelerator-request-mismatch"] }] },
+            "spec": { "namespaces": [
+                { "names": ["fixed-*"], "fixes": ["accelerator-request-mismatch"] },
+                { "names": ["quota-*"], "admission": { "acceleratorsPerNamespace": 16 } },
+            ] },
         });
         let file = harness.cluster.folder.join("bedplate.yaml");
         std::fs::write(&file, profile.to_string()).unwrap();
@@ -202,6 +205,33 @@ fn a_search_that_hides_its_template_in_a_string_is_refused_by_the_webhook_alone(
     };
     w.c.create(&search(20)).refused("the trials of this search ask for 80 accelerators at once, the ceiling is 64");
     w.c.create(&search(2)).accepted();
+}
+
+/// A loop started fifty jobs, each of them small enough, and half of every gang waited for the other half.
+#[test]
+fn a_loop_of_small_jobs_is_stopped_at_the_quota_of_its_namespace() {
+    let w = world();
+    let ns = w.namespace("quota");
+    w.eventually(|| w.replicas.iter().all(|replica| replica.get("/readyz").contains("[+] demand\n")));
+    for name in ["a", "b"] {
+        w.c.create(&job(&ns, name, 8, 1)).accepted();
+    }
+    // Each replica hears of it by itself.
+    let asked = format!("bedplate_requested_accelerators{{namespace=\"{ns}\"}} 16");
+    w.eventually(|| w.replicas.iter().all(|replica| replica.get("/metrics").contains(&asked)));
+    let third = job(&ns, "c", 4, 1);
+    let told = w.c.create(&third).refused(&format!(
+        "the namespace {ns} would ask for 20 accelerators together, its quota is 16: 16 of others, 4 of this Job"
+    ));
+    assert!(told.contains(&format!("Job {ns}/a: 8")), "{told}");
+    w.c.create(&job(&ns, "small", 1, 0)).accepted();
+    w.c.k(&format!("label job a -n {ns} team=vision")).accepted();
+    // What has finished leaves room.
+    let ended = json!({ "status": { "startTime": "2026-01-01T00:00:00Z", "conditions": [
+        { "type": "FailureTarget", "status": "True" }, { "type": "Failed", "status": "True" }] } });
+    let patch = ["patch", "job", "a", "-n", &ns, "--subresource=status", "--type=merge", "-p", &ended.to_string()];
+    w.c.kubectl(&patch, "").accepted();
+    w.eventually(|| w.c.create(&third).code == 0);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What a rule may know besides its subject.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bedplate_apf::{FlowSchema, PriorityLevel, Shadow, bootstrap, shadowed};
 use bedplate_model::{Field, Object, Settings, claim};
 use memchr::memmem::Finder;
+
+use crate::admission::demand::Demand;
 
 /// A rule's surroundings.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,8 @@ pub struct Neighbours {
     pub claim_templates: BTreeMap<(String, String), u64>,
     /// Whether a NodeLocal DNSCache runs in front of CoreDNS.
     pub node_local_dns: bool,
+    /// What other workloads ask for, where somebody counts. Shared: it changes with every job that comes and goes.
+    pub demand: Arc<Demand>,
 }
 
 /// FlowSchemas and PriorityLevelConfigurations of a run, by their place in the lists.

@@ -233,6 +233,16 @@ pub struct Admission {
     /// Most accelerators of a search or a fan-out, all its trials together. Default 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accelerators_per_search: Option<u64>,
+    /// Most accelerators that the unfinished workloads of a namespace ask for together. Default no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerators_per_namespace: Option<u64>,
+    /// Most accelerators that the unfinished workloads of a queue (Kueue, Volcano, KAI, YuniKorn) ask for together. Default
+    /// no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerators_per_queue: Option<u64>,
+    /// Most trials that the searches of a namespace run at once, all together. Default no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trials_per_namespace: Option<u64>,
     /// Where images may come from, such as `registry.example.com` or `docker.io/kubeflow`.
     /// Default: the registries that the projects of the field publish in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -357,6 +367,13 @@ impl Settings {
         self.admission.accelerators_per_search.unwrap_or(64)
     }
 
+    /// Whether anything is limited that takes counting what is there already.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        let Admission { accelerators_per_namespace, accelerators_per_queue, trials_per_namespace, .. } = self.admission;
+        accelerators_per_namespace.or(accelerators_per_queue).or(trials_per_namespace).is_some()
+    }
+
     /// How strictly a guard holds.
     #[must_use]
     pub fn mode(&self, rule: &str, guarantee: Guarantee) -> Mode {
@@ -441,6 +458,12 @@ impl Settings {
                 accelerators_per_job: b.admission.accelerators_per_job.or(a.admission.accelerators_per_job),
                 accelerators_per_pod: b.admission.accelerators_per_pod.or(a.admission.accelerators_per_pod),
                 accelerators_per_search: b.admission.accelerators_per_search.or(a.admission.accelerators_per_search),
+                accelerators_per_namespace: b
+                    .admission
+                    .accelerators_per_namespace
+                    .or(a.admission.accelerators_per_namespace),
+                accelerators_per_queue: b.admission.accelerators_per_queue.or(a.admission.accelerators_per_queue),
+                trials_per_namespace: b.admission.trials_per_namespace.or(a.admission.trials_per_namespace),
                 registries: b.admission.registries.clone().or_else(|| a.admission.registries.clone()),
             },
             deletion: Deletion {
@@ -491,6 +514,12 @@ impl Profile {
     /// Patterns of namespaces that have settings of their own, and those; of two that match the later one wins.
     pub fn namespaces(&self) -> impl Iterator<Item = (&[String], &Settings)> {
         self.namespaces.iter().map(|(names, settings)| (names.as_slice(), settings))
+    }
+
+    /// Whether anything is limited anywhere that takes counting what is there already.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.settings.counts() || self.namespaces.iter().any(|(_, settings)| settings.counts())
     }
 
     /// Reads `bedplate.yaml`: a `StabilityProfile` and any number of `Exemption`s.
@@ -546,7 +575,7 @@ impl Profile {
 
 /// What an object of a kind of our own says.
 enum Own {
-    Profile(Spec),
+    Profile(Box<Spec>),
     Exemption(Exemption),
 }
 
@@ -593,7 +622,7 @@ fn read(root: &Node, known_rules: &[&str]) -> Result<Own, Vec<SyntaxError>> {
             tell(mistakes(entry, known_rules, &spec.clone().key("namespaces").index(i)));
         }
         tell(contradiction::find(contradiction::SPEC, &object.spec, &spec));
-        Own::Profile(object.spec)
+        Own::Profile(Box::new(object.spec))
     };
     if errors.is_empty() { Ok(own) } else { Err(errors) }
 }

@@ -235,6 +235,10 @@ fn cluster_rights() -> Vec<Rule> {
         rights.push(Rule { group, resources, names: Vec::new(), namespace: None, verbs: &["get"], why });
     }
     rights.extend(audits(None));
+    for (group, resources) in kinds::resources(TABLE.iter().filter(|kind| (kind.group, kind.kind) != ("", "Pod"))) {
+        let why = "what is asked for in total, where the profile limits that";
+        rights.push(Rule { group, resources, names: Vec::new(), namespace: None, verbs: &["watch"], why });
+    }
     rights
 }
 

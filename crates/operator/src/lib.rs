@@ -7,6 +7,7 @@
 //!   server: TLS, limits, routes        health, metrics: plain HTTP beside it
 //!   knowledge: what is watched ─▶ the webhook        upkeep: the guards stay as they were made (the leader)
 //!   audit: reports of what is there (the leader)
+//!   demand: what workloads ask for together, counted while the profile limits it
 //!   trail: refusals, unlocks, exemptions on record
 //!   deploy: every object that it takes to run this, from one table
 //! ```
@@ -17,6 +18,7 @@
 pub mod admission;
 pub mod audit;
 pub mod certificate;
+pub mod demand;
 pub mod deploy;
 pub mod events;
 pub mod knowledge;

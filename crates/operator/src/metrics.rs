@@ -42,6 +42,13 @@ pub struct Findings {
     pub severity: &'static str,
 }
 
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Namespace {
+    /// Its name.
+    pub namespace: String,
+}
+
 /// The media type of what [`Metrics::text`] writes.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -69,6 +76,8 @@ pub struct Metrics {
     pub repairs: Family<Repair, Counter>,
     /// What the last audit found, by guarantee and severity.
     pub findings: Family<Findings, Gauge>,
+    /// Accelerators that unfinished workloads ask for, by namespace; only where the profile limits them.
+    pub requested: Family<Namespace, Gauge>,
     /// When the last audit ended, in seconds since 1970.
     pub audited: Gauge<f64, AtomicU64>,
     /// How long it took, in seconds.
@@ -92,6 +101,7 @@ impl Default for Metrics {
             leader: Gauge::default(),
             repairs: Family::default(),
             findings: Family::default(),
+            requested: Family::default(),
             audited: Gauge::default(),
             audit_duration: Gauge::default(),
         };
@@ -120,6 +130,11 @@ impl Default for Metrics {
         all.register("leader", "Whether this replica is the leader", metrics.leader.clone());
         all.register("guard_repairs", "Guards that were written, by reason", metrics.repairs.clone());
         all.register("findings", "What the last audit found, by guarantee and severity", metrics.findings.clone());
+        all.register(
+            "requested_accelerators",
+            "Accelerators that unfinished workloads ask for together, where the profile limits them",
+            metrics.requested.clone(),
+        );
         all.register_with_unit(
             "audit_timestamp",
             "When the last audit ended, since 1970",

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::server::health::{self, Health, Part};
 use crate::server::routes::{Knowledge, Webhook};
 use crate::server::{Limits, Server, listen, serve};
-use crate::{audit, deploy, events, knowledge, trail, upkeep};
+use crate::{audit, demand, deploy, events, knowledge, trail, upkeep};
 
 /// How to run.
 #[derive(Debug)]
@@ -141,6 +141,7 @@ pub async fn run(options: Options, source: Source) -> Result<(), Error> {
             let (lead, leads) = watch::channel(false);
             let turns = Turns { leads, stop: stopping.clone() };
             let (client, metrics, stopping) = (cluster.client(), Arc::clone(&metrics), stopping.clone());
+            let counted = Arc::clone(&metrics);
             let (namespace, identity) = (options.namespace.clone(), options.identity.clone());
             let (refusals, told) = mpsc::channel(events::WAITING);
             webhook.report_to(refusals);
@@ -164,6 +165,13 @@ pub async fn run(options: Options, source: Source) -> Result<(), Error> {
                 Arc::clone(&health),
                 Arc::clone(&metrics),
                 turns,
+            ));
+            work.spawn(demand::keep(
+                (*cluster).clone(),
+                Arc::clone(&webhook),
+                Arc::clone(&health),
+                counted,
+                stopping.clone(),
             ));
             work.spawn(knowledge::keep(*cluster, Arc::clone(&webhook), Arc::clone(&health), stopping.clone()));
             work.spawn(async move {

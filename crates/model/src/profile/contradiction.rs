@@ -38,6 +38,13 @@ pub(crate) const SETTINGS: &[Contradiction<NamespaceSettings>] = &[
     },
     Contradiction {
         section: "admission",
+        field: "acceleratorsPerJob",
+        rule: || no_more("acceleratorsPerJob", "acceleratorsPerNamespace"),
+        holds: |of| le(of.settings.admission.accelerators_per_job, of.settings.admission.accelerators_per_namespace),
+        message: "a job may have more accelerators than its whole namespace: lower acceleratorsPerJob or raise acceleratorsPerNamespace",
+    },
+    Contradiction {
+        section: "admission",
         field: "registries",
         rule: || "!has(self.registries) || self.registries.size() > 0".to_owned(),
         holds: |of| of.settings.admission.registries.as_ref().is_none_or(|registries| !registries.is_empty()),

@@ -1,6 +1,7 @@
 //! Workloads: any object that holds pods, read through the table of kinds.
 
 mod argo;
+mod ask;
 mod count;
 pub mod kinds;
 pub mod pods;
@@ -11,6 +12,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use ask::{Ask, AskId, Queue};
 pub use count::{Factor, Replicas};
 pub use pods::{Container, ContainerRole, PodSet, Total};
 pub use purpose::{Purpose, SERVERS, Server, server_of};

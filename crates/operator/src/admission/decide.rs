@@ -20,14 +20,15 @@ use bedplate_guarantees::check::{Run, object_findings};
 use bedplate_guarantees::{enforce, find};
 use bedplate_model::finding::{Finding, Place, Safety};
 use bedplate_model::profile::Mode;
-use bedplate_model::workload::{kinds, unfold_live};
-use bedplate_model::{Confidence, Exemption, Node, Object, Profile, Severity, Value, names};
+use bedplate_model::workload::{Ask, kinds, unfold_live};
+use bedplate_model::{Confidence, Exemption, Node, Object, Profile, Severity, Value, Workload, names};
 
 use super::patch;
 use super::review::{Operation, Request, cut, entry};
 
-/// Guards that no policy of the API server can be: what they look at stands in strings and in embedded objects.
-pub const WEBHOOK_GUARDS: &[&str] = &["unbounded-search"];
+/// Guards that no policy of the API server can be: what they look at stands in strings and in embedded objects, or has to
+/// be counted.
+pub const WEBHOOK_GUARDS: &[&str] = &["unbounded-search", "accelerator-quota"];
 
 /// What became of a request, for the metrics and the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -156,6 +157,19 @@ pub fn explain(request: &Request<'_>, run: Run<'_>) -> Answer {
         note(&mut answer.annotations, rule, "fixed", &help);
     }
     answer
+}
+
+/// What is asked for where this request is let through, where the profile limits that.
+#[must_use]
+pub fn ask(request: &Request<'_>, run: Run<'_>) -> Option<Ask> {
+    if request.dry_run
+        || request.operation != Operation::Create
+        || !run.profile.settings(Some(&request.namespace)).counts()
+    {
+        return None;
+    }
+    let object = prepared(concerned(request)?, &request.namespace);
+    Ask::of(&Workload::new(&Object::of_node(&object)?)?)
 }
 
 /// Most edits of one request.

@@ -4,7 +4,7 @@ pub mod decide;
 pub mod patch;
 pub mod review;
 
-pub use decide::{Answer, Outcome, explain, judge};
+pub use decide::{Answer, Outcome, ask, explain, judge};
 pub(crate) use review::cut;
 pub use review::{Malformed, Request, read};
 

@@ -28,11 +28,20 @@ pub enum Part {
     Guards,
     /// The last audit went well: who leads makes it.
     Audit,
+    /// What workloads ask for together is counted: where the profile limits it.
+    Demand,
 }
 
 impl Part {
-    const ALL: [Self; 6] =
-        [Self::Certificate, Self::Knowledge, Self::Configuration, Self::ApiServer, Self::Guards, Self::Audit];
+    const ALL: [Self; 7] = [
+        Self::Certificate,
+        Self::Knowledge,
+        Self::Configuration,
+        Self::ApiServer,
+        Self::Guards,
+        Self::Audit,
+        Self::Demand,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -42,6 +51,7 @@ impl Part {
             Self::ApiServer => "api-server",
             Self::Guards => "guards",
             Self::Audit => "audit",
+            Self::Demand => "demand",
         }
     }
 

@@ -9,7 +9,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
+use bedplate_cluster::unlock::now;
 use bedplate_guarantees::Neighbours;
+use bedplate_guarantees::admission::demand::Demand;
 use bedplate_guarantees::check::Run;
 use bedplate_model::Profile;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -42,6 +44,8 @@ pub struct Webhook {
     bodies: Arc<Semaphore>,
     today: fn() -> String,
     decide: [Stage; 2],
+    /// What workloads ask for together, as far as somebody counts.
+    pub(crate) demand: Arc<Demand>,
     refusals: OnceLock<mpsc::Sender<Refused>>,
 }
 
@@ -73,6 +77,7 @@ impl Webhook {
             bodies: Arc::new(Semaphore::new(limits.bodies.div_ceil(1024))),
             today,
             decide: STAGES,
+            demand: Arc::default(),
             refusals: OnceLock::new(),
         })
     }
@@ -83,8 +88,14 @@ impl Webhook {
     }
 
     /// From now on decisions rest on this.
-    pub fn learn(&self, knowledge: Knowledge) {
+    pub fn learn(&self, mut knowledge: Knowledge) {
+        knowledge.neighbours.demand = Arc::clone(&self.demand);
         *self.knowledge.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(knowledge);
+    }
+
+    /// Whether the profile limits anything that takes counting.
+    pub(crate) fn counts(&self) -> bool {
+        self.knowledge().profile.counts()
     }
 
     fn knowledge(&self) -> Arc<Knowledge> {
@@ -181,6 +192,13 @@ impl Webhook {
             let run = Run { profile: &knowledge.profile, neighbours: &knowledge.neighbours, today: &today };
             let answer = (stage.decide)(&request, run);
             let body = answer.body(&request.uid);
+            // What comes in the same second counts this one too.
+            if stage.name == "validate"
+                && answer.allowed()
+                && let Some(ask) = admission::ask(&request, run)
+            {
+                self.demand.expect(ask, now());
+            }
             Ok((request, answer, body))
         }));
         let (request, answer, body) = match decided {

@@ -1,5 +1,6 @@
 //! The rules of `admission`, one a file.
 
+mod accelerator_quota;
 mod accelerator_request_mismatch;
 mod finished_jobs_kept;
 mod gpu_ceiling;
@@ -13,6 +14,7 @@ use crate::Rule;
 /// All of them.
 pub static RULES: &[&Rule] = &[
     &gpu_ceiling::RULE,
+    &accelerator_quota::RULE,
     &accelerator_request_mismatch::RULE,
     &untrusted_registry::RULE,
     &mutable_tag::RULE,
