@@ -5,6 +5,8 @@
 //! field (server-side apply). A guard is Bedplate's alone: a field that somebody else has put into it is told of as
 //! theirs, and goes only when they are overruled by name.
 
+use std::collections::BTreeMap;
+
 use bedplate_guarantees::enforce;
 use bedplate_model::names;
 use serde_json::{Map, Value, json};
@@ -87,9 +89,11 @@ impl Cluster {
         let mut steps = Vec::new();
         let mut definitions_change = false;
         let desired = self.desired(wanted).await?;
-        let stale = self.stale(&desired).await?;
+        let guards = self.guards().await?;
+        let stale = stale(&guards, &desired);
         for object in desired {
-            let step = match self.step(object.clone(), wanted.force).await {
+            let live = self.live(&object, &guards).await?;
+            let step = match self.step(object.clone(), live, wanted.force).await {
                 // What an older definition does not know.
                 Err(Error::Server { .. }) if definitions_change => {
                     Step { what: title(&object), change: Change::Unknown, object, before: None }
@@ -118,6 +122,7 @@ impl Cluster {
         for (number, step) in steps.iter().enumerate() {
             if number == definitions {
                 self.served().await?;
+                self.begin_trail().await?;
             }
             match step.change {
                 Change::Same => continue,
@@ -147,7 +152,8 @@ impl Cluster {
         }
         let mut steps = Vec::new();
         for before in recalled.iter().filter(|before| before.existed) {
-            steps.push(self.step(before.object.clone(), force).await?);
+            let live = self.live(&before.object, &Guards::new()).await?;
+            steps.push(self.step(before.object.clone(), live, force).await?);
         }
         settled(&steps)?;
         for mut step in steps {
@@ -177,9 +183,11 @@ impl Cluster {
     /// A refusal, no rights. What was done until then stays.
     pub async fn put_back(&self, mut each: impl FnMut(&Step)) -> Result<(), Error> {
         let desired = self.desired(&Wanted::default()).await?;
-        let stale = self.stale(&desired).await?;
+        let guards = self.guards().await?;
+        let stale = stale(&guards, &desired);
         for object in desired {
-            let step = self.step(object, true).await?;
+            let live = self.live(&object, &guards).await?;
+            let step = self.step(object, live, true).await?;
             if step.change != Change::Same {
                 self.put(&step, true).await?;
             }
@@ -199,7 +207,8 @@ impl Cluster {
     pub async fn plan_others(&self, objects: Vec<Value>, force: bool) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::new();
         for object in objects {
-            steps.push(self.step(object, force).await?);
+            let live = self.live(&object, &Guards::new()).await?;
+            steps.push(self.step(object, live, force).await?);
         }
         Ok(steps)
     }
@@ -266,34 +275,62 @@ impl Cluster {
         Ok(all)
     }
 
-    /// What would happen to an object, found by a dry run.
-    async fn step(&self, object: Value, force: bool) -> Result<Step, Error> {
-        let (change, before) = self.change(&object, force).await?;
-        Ok(Step { what: title(&object), change, object, before })
+    /// Every guard of ours, as it is: two lists, whatever their number.
+    async fn guards(&self) -> Result<Guards, Error> {
+        let mut guards = Guards::new();
+        for kind in OWN_KINDS {
+            let Some(resource) = self.kind(ADMISSION, kind) else { continue };
+            self.list(resource, None, false, |object| {
+                if has_our_name(&object) {
+                    guards.insert(title(&object), object);
+                }
+            })
+            .await?;
+        }
+        Ok(guards)
     }
 
-    async fn change(&self, object: &Value, force: bool) -> Result<(Change, Option<Value>), Error> {
-        let Ok(place) = self.place(object) else { return Ok((Change::Unknown, None)) };
-        let Some(live) = self.get(place).await? else { return Ok((Change::Create, None)) };
+    /// An object as it is; of those whose kind is not served yet, nothing.
+    async fn live(&self, object: &Value, guards: &Guards) -> Result<Option<Value>, Error> {
+        if is_guard(object) && !guards.is_empty() {
+            return Ok(guards.get(&title(object)).cloned());
+        }
+        match self.place(object) {
+            Ok(place) => self.get(place).await,
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What would happen to an object, found by a dry run.
+    async fn step(&self, object: Value, live: Option<Value>, force: bool) -> Result<Step, Error> {
+        let change = match &live {
+            _ if self.place(&object).is_err() => Change::Unknown,
+            None => Change::Create,
+            Some(live) => self.change(&object, live, force).await?,
+        };
+        Ok(Step { what: title(&object), change, object, before: live })
+    }
+
+    async fn change(&self, object: &Value, live: &Value, force: bool) -> Result<Change, Error> {
         // To ask for a dry run makes the API server compile the policy, which takes it a second.
-        if is_guard(object) && is_as_wanted(&live, object) {
-            return Ok((Change::Same, Some(live)));
+        if is_guard(object) && is_as_wanted(live, object) {
+            return Ok(Change::Same);
         }
         let before = yaml::text(&essence(live.clone()));
         let text = |object| yaml::text(&essence(object));
         let (mut conflicts, answer) = if is_guard(object) {
             // Ours alone: what others have changed or added there is theirs to tell of, whatever the values.
-            (foreign(&live), self.replace(object, &live, true).await)
+            (foreign(live), self.replace(object, live, true).await)
         } else {
-            match self.apply_over(object, Some(&live), Write { dry_run: true, force }).await {
+            match self.apply_over(object, Some(live), Write { dry_run: true, force }).await {
                 Err(Error::Conflict(mut conflicts)) => {
                     conflicts.retain(|conflict| !conflict.is_ours());
-                    (conflicts, self.apply_over(object, Some(&live), Write { dry_run: true, force: true }).await)
+                    (conflicts, self.apply_over(object, Some(live), Write { dry_run: true, force: true }).await)
                 }
                 answer => (Vec::new(), answer),
             }
         };
-        conflicts.iter_mut().for_each(|conflict| conflict.date(&live));
+        conflicts.iter_mut().for_each(|conflict| conflict.date(live));
         let change = match answer.map(text) {
             Ok(after) if after == before => Change::Same,
             Ok(after) if force || conflicts.is_empty() => Change::Update(before, after),
@@ -301,7 +338,7 @@ impl Cluster {
             Err(Error::Refused(why)) => Change::Refused(why),
             Err(error) => return Err(error),
         };
-        Ok((change, Some(live)))
+        Ok(change)
     }
 
     /// Does a step that makes or changes its object. Guards are Bedplate's alone and become exactly what is wanted: to
@@ -353,23 +390,6 @@ impl Cluster {
         }
     }
 
-    /// Policies and bindings that an older Bedplate or another profile made.
-    async fn stale(&self, desired: &[Value]) -> Result<Vec<Value>, Error> {
-        let wanted: Vec<String> = desired.iter().map(title).collect();
-        let mut stale = Vec::new();
-        for kind in OWN_KINDS {
-            let Some(resource) = self.kind(ADMISSION, kind) else { continue };
-            // Whole: what is removed is kept for the rollback.
-            self.list(resource, None, false, |object| {
-                if is_ours(&object) && !wanted.contains(&title(&object)) {
-                    stale.push(object);
-                }
-            })
-            .await?;
-        }
-        Ok(stale)
-    }
-
     /// Waits until the server serves our kinds.
     async fn served(&mut self) -> Result<(), Error> {
         for _ in 0..100 {
@@ -381,6 +401,19 @@ impl Cluster {
         }
         Err(Error::NoSuchResource(format!("stabilityprofiles.{}", names::GROUP)))
     }
+}
+
+/// Guards as they are, by their titles.
+type Guards = BTreeMap<String, Value>;
+
+/// Guards that an older Bedplate or another profile made.
+fn stale(guards: &Guards, desired: &[Value]) -> Vec<Value> {
+    let wanted: Vec<String> = desired.iter().map(title).collect();
+    // A binding before its policy: no policy without its binding is asked anything.
+    let mut stale: Vec<_> =
+        guards.values().filter(|guard| is_managed(guard) && !wanted.contains(&title(guard))).cloned().collect();
+    stale.sort_by_key(|guard| OWN_KINDS.iter().position(|kind| guard["kind"] == *kind));
+    stale
 }
 
 /// Whether steps can be done: nothing is begun that would stop half-way at what is known before.
@@ -446,8 +479,11 @@ pub(crate) fn is_managed(object: &Value) -> bool {
 }
 
 pub(crate) fn is_ours(object: &Value) -> bool {
-    is_managed(object)
-        && object.pointer("/metadata/name").and_then(Value::as_str).is_some_and(|name| name.ends_with(names::GROUP))
+    is_managed(object) && has_our_name(object)
+}
+
+fn has_our_name(object: &Value) -> bool {
+    object.pointer("/metadata/name").and_then(Value::as_str).is_some_and(|name| name.ends_with(names::GROUP))
 }
 
 /// An object without what the server adds to every one.

@@ -158,7 +158,7 @@ const TABLE: &[Row] = &[
     row(&[Plan, Apply, Rollback], &["get", "list"], These("coordination.k8s.io", &["leases"]), "who makes a policy has to be able to read what it is held against: the clock"),
     row(&[Plan, Apply, Rollback], &["get", "list"], Workloads(SCALED), "the same: what is scaled"),
     row(&[Apply, Rollback], &["get", "patch"], JOURNAL, "what was there before, for the rollback"),
-    row(&[Apply, Rollback], &["create"], JOURNAL, "the same, at the first time"),
+    row(&[Apply, Rollback], &["create"], JOURNAL, "the same, and the record of unlocks, at the first time"),
     row(&[Uninstall, Rollback], &["delete"], JOURNAL, "it is needed no more"),
     row(&[Uninstall], &["delete"], TRAIL, "what is on record goes last"),
     row(&[Uninstall], &["list", "delete"], GUARDS, "the guards"),
@@ -177,7 +177,7 @@ const TABLE: &[Row] = &[
     row(&[Unlock], &["create"], These("events.k8s.io", &["events"]), "who unlocked what and why, beside the object"),
     row(&[Trail, Unlock], &["get"], TRAIL, "what is on record"),
     row(&[Unlock], &["patch"], TRAIL, "who unlocked what and why, on record"),
-    row(&[Unlock], &["create"], TRAIL, "the same, at the first time"),
+    row(&[Apply], &["get"], TRAIL, "the record of refusals, unlocks and exemptions"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
 ];
 

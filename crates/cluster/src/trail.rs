@@ -81,6 +81,23 @@ impl Entry {
 }
 
 impl Cluster {
+    /// Makes the trail, where it is not there.
+    ///
+    /// # Errors
+    /// No rights, no answer.
+    pub(crate) async fn begin_trail(&self) -> Result<(), Error> {
+        let object = object();
+        let place = self.place(&object)?;
+        if self.get(place).await?.is_some() {
+            return Ok(());
+        }
+        match self.create(&object, false).await {
+            // Somebody was first.
+            Err(_) if self.get(place).await?.is_some() => Ok(()),
+            created => created.map(drop),
+        }
+    }
+
     /// Puts entries on record, those that are new.
     ///
     /// # Errors
@@ -91,18 +108,10 @@ impl Cluster {
         let live = self.get(place).await?;
         let known = live.as_ref().and_then(|live| live["data"].as_object());
         let Some(patch) = patch(known, entries, &timestamp(now())) else { return Ok(()) };
-        if live.is_some() {
-            return self.merge(place, "", &json!({ "data": patch }), false).await.map(drop);
+        if live.is_none() {
+            self.begin_trail().await?;
         }
-        let mut new = object.clone();
-        new["data"] = patch.into();
-        match self.create(&new, false).await {
-            // Somebody was first.
-            Err(_) if self.get(place).await?.is_some() => {
-                self.merge(place, "", &json!({ "data": new["data"] }), false).await.map(drop)
-            }
-            created => created.map(drop),
-        }
+        self.merge(place, "", &json!({ "data": patch }), false).await.map(drop)
     }
 
     /// What is on record, by time (RFC 3339), the oldest first.

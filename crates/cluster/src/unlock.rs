@@ -36,6 +36,8 @@ impl Cluster {
     /// # Errors
     /// No such object, no rights, a guard that refuses (too long, another unlock).
     pub async fn unlock(&self, place: Place<'_>, reason: &str, duration: Duration) -> Result<String, Error> {
+        // What cannot be put on record is not done.
+        self.begin_trail().await?;
         let until = timestamp(now() + duration.as_secs());
         let value = format!("{} until {until} by {}: {reason}", place.name, self.user);
         let patch = json!({ "metadata": { "annotations": { UNLOCK: &value } } });
@@ -50,6 +52,7 @@ impl Cluster {
     /// # Errors
     /// No such object, no rights.
     pub async fn lock(&self, place: Place<'_>) -> Result<(), Error> {
+        self.begin_trail().await?;
         let patch = json!({ "metadata": { "annotations": { UNLOCK: Value::Null } } });
         let object = self.merge(place, "", &patch, false).await?;
         let version = object.pointer("/metadata/resourceVersion").map(Value::to_string).unwrap_or_default();
