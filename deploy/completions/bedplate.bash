@@ -16,6 +16,9 @@ _bedplate() {
             ",$1")
                 cmd="bedplate"
                 ;;
+            bedplate,apf)
+                cmd="bedplate__subcmd__apf"
+                ;;
             bedplate,apply)
                 cmd="bedplate__subcmd__apply"
                 ;;
@@ -78,6 +81,21 @@ _bedplate() {
                 ;;
             bedplate,unlock)
                 cmd="bedplate__subcmd__unlock"
+                ;;
+            bedplate__subcmd__apf,explain)
+                cmd="bedplate__subcmd__apf__subcmd__explain"
+                ;;
+            bedplate__subcmd__apf,help)
+                cmd="bedplate__subcmd__apf__subcmd__help"
+                ;;
+            bedplate__subcmd__apf__subcmd__help,explain)
+                cmd="bedplate__subcmd__apf__subcmd__help__subcmd__explain"
+                ;;
+            bedplate__subcmd__apf__subcmd__help,help)
+                cmd="bedplate__subcmd__apf__subcmd__help__subcmd__help"
+                ;;
+            bedplate__subcmd__help,apf)
+                cmd="bedplate__subcmd__help__subcmd__apf"
                 ;;
             bedplate__subcmd__help,apply)
                 cmd="bedplate__subcmd__help__subcmd__apply"
@@ -142,6 +160,9 @@ _bedplate() {
             bedplate__subcmd__help,unlock)
                 cmd="bedplate__subcmd__help__subcmd__unlock"
                 ;;
+            bedplate__subcmd__help__subcmd__apf,explain)
+                cmd="bedplate__subcmd__help__subcmd__apf__subcmd__explain"
+                ;;
             bedplate__subcmd__help__subcmd__impact,delete)
                 cmd="bedplate__subcmd__help__subcmd__impact__subcmd__delete"
                 ;;
@@ -164,8 +185,134 @@ _bedplate() {
 
     case "${cmd}" in
         bedplate)
-            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock trail rbac rules init schema completions man help"
+            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf)
+            opts="-h --kubeconfig --context --request-timeout --help explain help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf__subcmd__explain)
+            opts="-n -h --as --as-group --verb --resource --path --namespace --offline --server-concurrency --kubeconfig --context --request-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --verb)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --resource)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf__subcmd__help)
+            opts="explain help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf__subcmd__help__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -316,8 +463,36 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help)
-            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock trail rbac rules init schema completions man help"
+            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__apf)
+            opts="explain"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__apf__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -874,7 +1049,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove impact unlock trail"
+            opts="-h --help audit plan apply rollback uninstall prove impact unlock trail apf"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

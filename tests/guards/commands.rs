@@ -71,3 +71,38 @@ fn a_profile_that_contradicts_itself_is_refused_and_told_why() {
     let told = c.k("explain stabilityprofile.spec.admission").accepted();
     assert!(told.contains("Most accelerators of one job, all its pods together. Default 8."), "{told}");
 }
+
+/// "Which schema did I hit?" was answered by reading thirteen FlowSchemas, and wrongly.
+#[test]
+fn which_lane_a_request_rides_in_is_told_and_the_server_agrees() {
+    let c = cluster();
+    let operator = "system:serviceaccount:kubeflow:training-operator";
+    let shared = "9000  service-accounts              takes it, by its rule 1";
+    for verb in ["get", "list", "watch", "create", "update", "patch", "delete"] {
+        let told = c.bedplate(&format!("apf explain --as {operator} --verb {verb} --resource pods -n kubeflow"));
+        let told = told.accepted();
+        assert!(told.contains(shared), "{told}");
+        assert!(told.contains("lane workload-low: 245 of 600 seats, 24 to 600"), "{told}");
+        assert!(told.contains("seen: the server put such a request there"), "{told}");
+    }
+    // A schema of somebody's in front of it takes the requests to update leases, and only those.
+    let schema = json!({ "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": { "name": "ml-leases" },
+        "spec": { "matchingPrecedence": 300, "priorityLevelConfiguration": { "name": "leader-election" }, "rules": [{
+            "subjects": [{ "kind": "Group", "group": { "name": "system:serviceaccounts:kubeflow" } }],
+            "resourceRules": [{ "verbs": ["update"], "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "namespaces": ["kubeflow"] }] }] } });
+    c.create(&schema).accepted();
+    let lease = |verb: &str, more: &str| {
+        c.bedplate(&format!("apf explain --as {operator} --verb {verb} --resource leases {more}"))
+    };
+    c.eventually(|| lease("update", "-n kubeflow").code == 0);
+    let told = lease("update", "-n kubeflow").accepted();
+    assert!(told.contains("300  ml-leases                     takes it") && told.contains("one flow"), "{told}");
+    let told = lease("update", "-n team").accepted();
+    assert!(told.contains("ml-leases                     passed over: means this user, but not in team"), "{told}");
+    let told = lease("list", "").accepted();
+    assert!(told.contains("passed over: means this user, but not to list") && told.contains(shared), "{told}");
+    let told = c.bedplate("apf explain --as ann -- kubectl exec trainer -n team -- ls").accepted();
+    assert!(told.contains("get pods in team as ann") && told.contains("rides in no lane: exec runs long"), "{told}");
+    c.k("delete flowschema ml-leases").accepted();
+    c.bedplate("apf explain --resource nonsense").refused("this cluster serves no `nonsense`");
+}

@@ -41,20 +41,107 @@ pub fn first_match<'a>(schemas: &'a [FlowSchema], request: &Request) -> Option<&
     sorted(schemas).into_iter().find(|schema| schema.spec.rules.iter().any(|rule| matches(rule, request)))
 }
 
-fn has(list: &[String], word: &str) -> bool {
-    list.iter().any(|entry| entry == ALL || entry == word)
+/// What a schema says to a request, and why.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Verdict {
+    /// It takes it by this rule, counted from 1, if nothing before did.
+    Takes(usize),
+    /// A rule means the user, but nothing of the request: how far the nearest comes.
+    NotThis(Miss),
+    /// No rule means the user or a group of it.
+    NotThem,
 }
 
-fn matches(rule: &PolicyRules, request: &Request) -> bool {
-    let subject = rule.subjects.iter().any(|subject| match subject {
+/// The first thing that keeps the nearest rule from a request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Miss {
+    /// All but the namespace is meant, or requests without one are not (`clusterScope: false`).
+    Scope,
+    /// Another resource.
+    Resource,
+    /// Another API group.
+    Group,
+    /// Another verb.
+    Verb,
+    /// Another path.
+    Path,
+    /// Only resources, or only paths.
+    Form,
+}
+
+/// What a schema says to a request.
+#[must_use]
+pub fn verdict(schema: &FlowSchema, request: &Request) -> Verdict {
+    let rules = || {
+        schema.spec.rules.iter().enumerate().filter(|(_, rule)| rule.subjects.iter().any(|one| is_meant(one, request)))
+    };
+    if let Some((at, _)) = rules().find(|(_, rule)| matches(rule, request)) {
+        return Verdict::Takes(at + 1);
+    }
+    rules().map(|(_, rule)| Verdict::NotThis(nearest(rule, request))).min().unwrap_or(Verdict::NotThem)
+}
+
+fn nearest(rule: &PolicyRules, request: &Request) -> Miss {
+    let misses: Vec<Miss> = match &request.target {
+        Target::Resource(group, resource, _) => rule
+            .resource_rules
+            .iter()
+            .map(|rule| match () {
+                () if !has(&rule.verbs, &request.verb) => Miss::Verb,
+                () if !has(&rule.api_groups, group) => Miss::Group,
+                () if !has(&rule.resources, resource) => Miss::Resource,
+                () => Miss::Scope,
+            })
+            .collect(),
+        Target::Path(_) => rule
+            .non_resource_rules
+            .iter()
+            .map(|rule| if has(&rule.verbs, &request.verb) { Miss::Path } else { Miss::Verb })
+            .collect(),
+    };
+    misses.into_iter().min().unwrap_or(Miss::Form)
+}
+
+/// Whether a subject is the user of a request, or a group of it.
+#[must_use]
+pub fn is_meant(subject: &Subject, request: &Request) -> bool {
+    match subject {
         Subject::User { user } => user.name == ALL || user.name == request.user,
         Subject::Group { group } => group.name == ALL || request.groups.contains(&group.name),
         Subject::ServiceAccount { service_account: sa } => {
             let prefix = format!("system:serviceaccount:{}:", sa.namespace);
             request.user.strip_prefix(&prefix).is_some_and(|name| sa.name == ALL || sa.name == name)
         }
-    });
-    subject
+    }
+}
+
+/// The groups that a server gives a user by itself: who is authenticated, and a service account's.
+#[must_use]
+pub fn implied_groups(user: &str) -> Vec<String> {
+    let mut groups = Vec::new();
+    if let Some((namespace, _)) = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        groups.extend([SERVICE_ACCOUNTS.to_owned(), format!("{SERVICE_ACCOUNTS}:{namespace}")]);
+    }
+    groups.push(if user == "system:anonymous" { "system:unauthenticated" } else { "system:authenticated" }.to_owned());
+    groups
+}
+
+/// What tells the flow of a request from others of its schema (`computeFlowDistinguisher`); empty where all are one.
+#[must_use]
+pub fn flow<'a>(schema: &FlowSchema, request: &'a Request) -> &'a str {
+    match (schema.spec.distinguisher_method.as_ref().map(|method| method.kind.as_str()), &request.target) {
+        (Some("ByUser"), _) => &request.user,
+        (Some("ByNamespace"), Target::Resource(.., namespace)) => namespace,
+        _ => "",
+    }
+}
+
+fn has(list: &[String], word: &str) -> bool {
+    list.iter().any(|entry| entry == ALL || entry == word)
+}
+
+fn matches(rule: &PolicyRules, request: &Request) -> bool {
+    rule.subjects.iter().any(|subject| is_meant(subject, request))
         && match &request.target {
             Target::Resource(group, resource, namespace) => rule.resource_rules.iter().any(|rule| {
                 has(&rule.verbs, &request.verb)
@@ -213,6 +300,30 @@ mod tests {
         let mut lane = lane;
         lane.spec.matching_precedence = 400;
         assert_eq!(shadowed(&[lane, all]), []);
+    }
+
+    #[test]
+    fn why_a_schema_passes_a_request_over_is_told() {
+        let rules = json!([{ "subjects": [{ "kind": "Group", "group": { "name": "system:serviceaccounts:a" } }],
+            "resourceRules": [{ "verbs": ["list"], "apiGroups": [""], "resources": ["pods"], "namespaces": ["a"] }] }]);
+        let schema = schema("s", 100, rules);
+        let request = |user: &str, verb: &str, resource: &str, namespace: &str| Request {
+            user: user.to_owned(),
+            groups: implied_groups(user),
+            verb: verb.to_owned(),
+            target: Target::Resource(String::new(), resource.to_owned(), namespace.to_owned()),
+        };
+        let own = "system:serviceaccount:a:x";
+        for (request, verdict_) in [
+            (request(own, "list", "pods", "a"), Verdict::Takes(1)),
+            (request(own, "list", "pods", ""), Verdict::NotThis(Miss::Scope)),
+            (request(own, "list", "secrets", "a"), Verdict::NotThis(Miss::Resource)),
+            (request(own, "get", "secrets", "a"), Verdict::NotThis(Miss::Verb)),
+            (request("system:serviceaccount:b:x", "list", "pods", "a"), Verdict::NotThem),
+        ] {
+            assert_eq!(verdict(&schema, &request), verdict_, "{request:?}");
+            assert_eq!(first_match(std::slice::from_ref(&schema), &request).is_some(), verdict_ == Verdict::Takes(1));
+        }
     }
 
     #[test]

@@ -31,9 +31,20 @@ pub struct FlowSchemaSpec {
     /// Lower wins; 1 to 10000.
     #[serde(default = "precedence")]
     pub matching_precedence: i64,
+    /// What tells its flows apart; missing where they are one.
+    #[serde(default)]
+    pub distinguisher_method: Option<Typed>,
     /// A request that matches one matches the schema.
     #[serde(default)]
     pub rules: Vec<PolicyRules>,
+}
+
+/// Something with a `type`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Typed {
+    /// `ByUser` or `ByNamespace`.
+    #[serde(default, rename = "type")]
+    pub kind: String,
 }
 
 const fn precedence() -> i64 {
@@ -169,6 +180,47 @@ pub struct Limited {
     /// How much it may borrow, in percent of its own; no limit where missing.
     #[serde(default)]
     pub borrowing_limit_percent: Option<i64>,
+    /// What becomes of requests that find no free seat.
+    #[serde(default)]
+    pub limit_response: LimitResponse,
+}
+
+/// What becomes of requests that find no free seat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct LimitResponse {
+    /// `Queue` or `Reject`.
+    #[serde(default, rename = "type")]
+    pub kind: String,
+    /// Of `Queue`.
+    #[serde(default)]
+    pub queuing: Option<Queuing>,
+}
+
+/// The queues of a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queuing {
+    /// How many there are.
+    #[serde(default = "queues")]
+    pub queues: u32,
+    /// How many of them a flow may use.
+    #[serde(default = "hand_size")]
+    pub hand_size: u32,
+    /// Requests that one of them holds.
+    #[serde(default = "queue_length_limit")]
+    pub queue_length_limit: u32,
+}
+
+const fn queues() -> u32 {
+    64
+}
+
+const fn hand_size() -> u32 {
+    8
+}
+
+const fn queue_length_limit() -> u32 {
+    50
 }
 
 impl PriorityLevel {
@@ -177,6 +229,21 @@ impl PriorityLevel {
     pub fn shares(&self) -> i64 {
         let (part, default) = if self.is_exempt() { (&self.spec.exempt, 0) } else { (&self.spec.limited, 30) };
         part.as_ref().and_then(|part| part.nominal_concurrency_shares).unwrap_or(default)
+    }
+
+    /// Its part in the sharing of seats.
+    #[must_use]
+    pub fn part(&self) -> crate::shares::Part {
+        let part = if self.is_exempt() { &self.spec.exempt } else { &self.spec.limited };
+        let lends = part.as_ref().and_then(|part| part.lendable_percent).unwrap_or(0);
+        (self.shares(), lends, part.as_ref().and_then(|part| part.borrowing_limit_percent))
+    }
+
+    /// Its queues; nothing where none waits.
+    #[must_use]
+    pub fn queuing(&self) -> Option<Queuing> {
+        let response = &self.spec.limited.as_ref()?.limit_response;
+        (response.kind == "Queue").then_some(response.queuing?)
     }
 
     /// Whether its requests never wait.

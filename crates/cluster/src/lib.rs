@@ -14,6 +14,7 @@ mod config;
 pub mod error;
 pub mod impact;
 mod journal;
+pub mod lanes;
 mod ownership;
 mod page;
 pub mod profile;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::ADMISSION;
 use crate::resource::plural;
-use crate::{Cluster, Error, Place, audit, impact, journal, prove, rbac, reports, trail};
+use crate::{Cluster, Error, Place, audit, impact, journal, lanes, prove, rbac, reports, trail};
 
 /// A command that talks to a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,11 +34,13 @@ pub enum Task {
     Unlock,
     /// `bedplate trail`.
     Trail,
+    /// `bedplate apf`.
+    Apf,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -48,6 +50,7 @@ impl Task {
         Self::Impact,
         Self::Unlock,
         Self::Trail,
+        Self::Apf,
     ];
 
     /// As it is written.
@@ -63,6 +66,7 @@ impl Task {
             Self::Impact => "impact",
             Self::Unlock => "unlock",
             Self::Trail => "trail",
+            Self::Apf => "apf",
         }
     }
 }
@@ -105,7 +109,7 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
     Row { tasks, verbs, what, why }
 }
 
-use Task::{Apply, Audit, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
+use Task::{Apf, Apply, Audit, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
 use What::{Kinds, Texts, These, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
@@ -179,6 +183,7 @@ const TABLE: &[Row] = &[
     row(&[Unlock], &["patch"], TRAIL, "who unlocked what and why, on record"),
     row(&[Apply], &["get"], TRAIL, "the record of refusals, unlocks and exemptions"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
+    row(&[Apf], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
 ];
 
 impl Row {

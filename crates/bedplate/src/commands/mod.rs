@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod apf;
 mod apply;
 mod audit;
 mod check;
@@ -64,6 +65,8 @@ enum Command {
     Unlock(impact::UnlockArgs),
     /// Take an unlock back
     Lock(impact::LockArgs),
+    /// Flow control: which lane a request to the API server rides in, and why
+    Apf(apf::Args),
     /// What is on record: refusals, unlocks, exemptions
     Trail(trail::Args),
     /// Print the ClusterRole that a command needs
@@ -118,6 +121,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Impact(args) => impact::impact(&args),
         Command::Unlock(args) => impact::unlock(&args),
         Command::Lock(args) => impact::lock(&args),
+        Command::Apf(args) => apf::run(&args),
         Command::Trail(args) => trail::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Rules(args) => rules::run(&args),

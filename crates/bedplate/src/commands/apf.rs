@@ -1,0 +1,308 @@
+//! `bedplate apf`: flow control (API Priority and Fairness) of a cluster.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use bedplate_apf::matching::{Miss, Request, Target as Asked, Verdict, flow, implied_groups, sorted, verdict};
+use bedplate_apf::types::{FlowSchema, PriorityLevel};
+use bedplate_apf::{concurrency, shares::Part};
+use bedplate_cluster::lanes::{FlowControl, Seen};
+use bedplate_cluster::rights::Task;
+use bedplate_cluster::{Cluster, Resource};
+
+use super::cluster::{Target, wait};
+use super::{Error, print};
+
+/// Options of `apf`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// Which lane a request rides in, and why
+    Explain(Explain),
+}
+
+/// A request.
+#[derive(clap::Args, Debug)]
+struct Explain {
+    /// Who sends it: a user, or `system:serviceaccount:NAMESPACE:NAME` [default: you]
+    #[arg(long = "as", value_name = "USER")]
+    user: Option<String>,
+    /// A group of that user, besides those that every server gives
+    #[arg(long = "as-group", value_name = "GROUP", requires = "user")]
+    groups: Vec<String>,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`
+    #[arg(long, default_value = "list")]
+    verb: String,
+    /// What is asked for: `pods`, `deploy`, `pytorchjobs.kubeflow.org`, `pods/exec`
+    #[arg(long, conflicts_with = "path", required_unless_present_any = ["path", "kubectl"])]
+    resource: Option<String>,
+    /// A path that is no resource: `/healthz`
+    #[arg(long)]
+    path: Option<String>,
+    /// The namespace [default: none: all of them, or what has none]
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// Do not ask the server where it puts such a request
+    #[arg(long)]
+    offline: bool,
+    /// Seats of one API server: --max-requests-inflight and --max-mutating-requests-inflight together
+    #[arg(long, value_name = "SEATS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    server_concurrency: u32,
+    /// A command of kubectl, whose requests are worked out: -- kubectl get pods -A
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["resource", "path", "namespace"])]
+    kubectl: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
+    let Action::Explain(explain) = &args.action;
+    wait(async {
+        let cluster = args.target.connect_for(Task::Apf, None).await?;
+        let flow_control = cluster.flow_control().await?;
+        let (user, groups) = match &explain.user {
+            Some(user) => {
+                let given = explain.groups.iter().filter(|group| !implied_groups(user).contains(group));
+                (user.clone(), given.cloned().chain(implied_groups(user)).collect())
+            }
+            None => cluster.identity().await?,
+        };
+        let mut same = true;
+        for (verb, target, resource) in explain.requests(&cluster)? {
+            let request = Request { user: user.clone(), groups: groups.clone(), verb, target };
+            let own = explain.user.as_ref().is_none_or(|user| *user == cluster.user);
+            let seen = if explain.offline {
+                None
+            } else {
+                Some(cluster.seen_lane(&flow_control, &request, resource, !own).await?)
+            };
+            let (text, agrees) = told(&flow_control, &request, seen.as_ref(), explain.server_concurrency);
+            same &= agrees;
+            print(&text)?;
+        }
+        Ok(ExitCode::from(u8::from(!same)))
+    })
+}
+
+type Wanted<'c> = (String, Asked, Option<&'c Resource>);
+
+impl Explain {
+    /// The requests that are meant.
+    fn requests<'c>(&self, cluster: &'c Cluster) -> Result<Vec<Wanted<'c>>, Error> {
+        if let Some(path) = &self.path {
+            let verb = if self.verb == "list" { "get".to_owned() } else { self.verb.clone() };
+            return Ok(vec![(verb, Asked::Path(path.clone()), None)]);
+        }
+        let namespace = self.namespace.clone().unwrap_or_default();
+        match &self.resource {
+            Some(name) => Ok(vec![wanted(cluster, &self.verb, name, &namespace)?]),
+            None => kubectl(cluster, &self.kubectl),
+        }
+    }
+}
+
+/// A request for a resource, which may be named as `kubectl` does and have a subresource.
+fn wanted<'c>(cluster: &'c Cluster, verb: &str, name: &str, namespace: &str) -> Result<Wanted<'c>, Error> {
+    let (name, sub) = name.split_once('/').map_or((name, ""), |(name, sub)| (name, sub));
+    let resource = cluster.named(name)?;
+    let shown = if sub.is_empty() { resource.plural.clone() } else { format!("{}/{sub}", resource.plural) };
+    // What has no namespace is asked for without one.
+    let namespace = if resource.namespaced { namespace } else { "" };
+    Ok((verb.to_owned(), Asked::Resource(resource.group.clone(), shown, namespace.to_owned()), Some(resource)))
+}
+
+/// Commands of `kubectl`, and the requests of each for the resource that it names: verbs with a subresource.
+/// Sources: `k8s.io/kubectl/pkg/cmd`.
+const KUBECTL: &[(&str, &[(&str, &str)])] = &[
+    ("get", &[("get", "")]),
+    ("describe", &[("get", ""), ("list", "events")]),
+    ("delete", &[("delete", ""), ("get", "")]),
+    ("edit", &[("get", ""), ("patch", "")]),
+    ("patch", &[("get", ""), ("patch", "")]),
+    ("label", &[("get", ""), ("patch", "")]),
+    ("annotate", &[("get", ""), ("patch", "")]),
+    ("scale", &[("get", ""), ("patch", "/scale")]),
+    ("wait", &[("list", ""), ("watch", "")]),
+];
+/// Those that are about pods, whatever they name.
+const OF_PODS: &[(&str, &[(&str, &str)])] = &[
+    ("logs", &[("get", ""), ("get", "/log")]),
+    ("exec", &[("get", ""), ("create", "/exec")]),
+    ("attach", &[("get", ""), ("create", "/attach")]),
+    ("port-forward", &[("get", ""), ("create", "/portforward")]),
+    ("run", &[("create", "")]),
+];
+
+/// The requests of a command of `kubectl`.
+fn kubectl<'c>(cluster: &'c Cluster, words: &[String]) -> Result<Vec<Wanted<'c>>, Error> {
+    let known = || KUBECTL.iter().chain(OF_PODS).map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let unknown =
+        |why: String| Error::Other(format!("{why}\n  known: kubectl {}; others: name --verb and --resource", known()));
+    let mut words = words.iter().map(String::as_str).peekable();
+    words.next_if(|word| word.rsplit('/').next() == Some("kubectl"));
+    let (mut plain, mut namespace, mut all, mut watch) = (Vec::new(), "default", false, false);
+    while let Some(word) = words.next() {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("-n" | "--namespace", "") => namespace = words.next().unwrap_or_default(),
+            ("-n" | "--namespace", value) => namespace = value,
+            ("-A" | "--all-namespaces", _) => all = true,
+            ("-w" | "--watch", _) => watch = true,
+            // A value may stand in a word of its own.
+            (
+                "-o" | "-l" | "-f" | "--output" | "--selector" | "--field-selector" | "--replicas" | "-p" | "--patch"
+                | "--type",
+                "",
+            ) => {
+                words.next();
+            }
+            (flag, _) if flag.starts_with('-') => {}
+            _ => plain.push(word),
+        }
+    }
+    let (command, rest) = plain.split_first().ok_or_else(|| unknown("no command of kubectl".to_owned()))?;
+    let namespace = if all { "" } else { namespace };
+    if let Some((_, requests)) = OF_PODS.iter().find(|(name, _)| name == command) {
+        return requests.iter().map(|(verb, sub)| wanted(cluster, verb, &format!("pods{sub}"), namespace)).collect();
+    }
+    let Some((_, requests)) = KUBECTL.iter().find(|(name, _)| name == command) else {
+        return Err(unknown(format!("what `kubectl {command}` asks for is not known here")));
+    };
+    let what = *rest.first().ok_or_else(|| unknown(format!("`kubectl {command}` names no resource")))?;
+    // `pods/a` names an object.
+    let (what, named) = what.split_once('/').map_or((what, rest.len() > 1), |(what, _)| (what, true));
+    let mut found = Vec::new();
+    for what in what.split(',') {
+        for (verb, sub) in *requests {
+            let listed = *verb == "get" && (!named || watch);
+            let verb = if listed { "list" } else { verb };
+            let name = if *sub == "events" { "events".to_owned() } else { format!("{what}{sub}") };
+            found.push(wanted(cluster, verb, &name, namespace)?);
+            if listed && watch {
+                found.push(wanted(cluster, "watch", &name, namespace)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Subresources whose requests run long (`--min-request-timeout`; `pkg/controlplane/apiserver/config.go`,
+/// `NewConfig`): flow control lets them pass. A watch is only held until its first events are sent.
+const LONG_RUNNING: &[&str] = &["attach", "exec", "proxy", "log", "portforward"];
+
+/// What is said of a request, and whether the server agrees.
+fn told(flow_control: &FlowControl, request: &Request, seen: Option<&Seen>, seats: u32) -> (String, bool) {
+    let color = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    let bold = if color { Style::new().bold().fg_color(Some(AnsiColor::Green.into())) } else { Style::new() };
+    let mut text = format!("{} as {}\n  groups: {}\n", shown(request), request.user, request.groups.join(", "));
+    if let Asked::Resource(_, resource, _) = &request.target
+        && let Some((_, sub)) = resource.split_once('/')
+        && LONG_RUNNING.contains(&sub)
+    {
+        let _ = writeln!(text, "  rides in no lane: {sub} runs long, and is neither queued nor counted");
+        return (text, true);
+    }
+    let order = sorted(&flow_control.schemas);
+    let taken = order.iter().position(|schema| matches!(verdict(schema, request), Verdict::Takes(_)));
+    let width = order.iter().map(|schema| schema.metadata.name.len()).max().unwrap_or(0);
+    for schema in &order[..taken.map_or(order.len(), |at| at + 1)] {
+        let (style, why) = match verdict(schema, request) {
+            Verdict::Takes(rule) => (bold, format!("takes it, by its rule {rule}")),
+            Verdict::NotThis(miss) => {
+                (Style::new(), format!("passed over: means this user, but {}", missed(miss, request)))
+            }
+            Verdict::NotThem => (Style::new(), "passed over: means others".to_owned()),
+        };
+        let (precedence, name) = (schema.spec.matching_precedence, &schema.metadata.name);
+        let _ = writeln!(text, "  {precedence:>5}  {style}{name:<width$}  {why}{style:#}");
+    }
+    let Some(schema) = taken.map(|at| order[at]) else {
+        text.push_str("  no schema takes it: the server puts it into catch-all\n");
+        return (text, true);
+    };
+    let level = &schema.spec.priority_level_configuration.name;
+    text.push_str(&lane(flow_control, schema, level, request, seats));
+    let mut agrees = true;
+    match seen {
+        None => {}
+        Some(Seen::Lane(s, l)) if (s, l) == (&schema.metadata.name, level) => {
+            text.push_str("  seen: the server put such a request there\n");
+        }
+        Some(Seen::Lane(s, l)) => {
+            agrees = false;
+            let _ = writeln!(
+                text,
+                "  seen: the server put such a request into {s} of {l}: it has not read its objects yet, or does it otherwise"
+            );
+        }
+        Some(Seen::Unknown(why)) => _ = writeln!(text, "  not seen: {why}"),
+    }
+    (text, agrees)
+}
+
+fn shown(request: &Request) -> String {
+    match &request.target {
+        Asked::Path(path) => format!("{} {path}", request.verb),
+        Asked::Resource(group, resource, namespace) => {
+            let dot = if group.is_empty() { "" } else { "." };
+            let place = if namespace.is_empty() { "cluster-wide".to_owned() } else { format!("in {namespace}") };
+            format!("{} {resource}{dot}{group} {place}", request.verb)
+        }
+    }
+}
+
+fn missed(miss: Miss, request: &Request) -> String {
+    match (miss, &request.target) {
+        (Miss::Verb, _) => format!("not to {}", request.verb),
+        (Miss::Group, Asked::Resource(group, ..)) if group.is_empty() => "not the core API group".to_owned(),
+        (Miss::Group, Asked::Resource(group, ..)) => format!("not the API group {group}"),
+        (Miss::Resource, Asked::Resource(_, resource, _)) => format!("not {resource}"),
+        (Miss::Scope, Asked::Resource(.., namespace)) if namespace.is_empty() => {
+            "not cluster-wide (clusterScope)".to_owned()
+        }
+        (Miss::Scope, Asked::Resource(.., namespace)) => format!("not in {namespace}"),
+        (Miss::Form, Asked::Path(_)) => "no paths".to_owned(),
+        (Miss::Form, _) => "no resources".to_owned(),
+        (Miss::Path, Asked::Path(path)) => format!("not {path}"),
+        _ => "not this".to_owned(),
+    }
+}
+
+/// What a level gives to the requests of a schema.
+fn lane(flow_control: &FlowControl, schema: &FlowSchema, name: &str, request: &Request, seats: u32) -> String {
+    let Some(at) = flow_control.levels.iter().position(|level| level.metadata.name == *name) else {
+        return format!(
+            "  lane {name}: there is no such level (Dangling): the server puts the request into catch-all\n"
+        );
+    };
+    let level = &flow_control.levels[at];
+    if level.is_exempt() {
+        return format!("  lane {name}: exempt, never waits\n");
+    }
+    let parts: Vec<Part> = flow_control.levels.iter().map(PriorityLevel::part).collect();
+    let Some(own) = concurrency(i64::from(seats), &parts).into_iter().nth(at) else { return String::new() };
+    let most = own.max.map_or_else(|| format!("{seats}"), |max| max.min(i64::from(seats)).to_string());
+    let mut text =
+        format!("  lane {name}: {} of {seats} seats, {} to {most} as levels lend and borrow; ", own.nominal, own.min);
+    let flow = match (flow(schema, request), schema.spec.distinguisher_method.as_ref()) {
+        (_, None) => "all requests of the schema are one flow".to_owned(),
+        ("", Some(method)) => format!("its flow, {}, is that of no namespace", method.kind),
+        (flow, Some(method)) => format!("its flow, {}: {flow}", method.kind),
+    };
+    match level.queuing() {
+        None => text.push_str("who finds no free seat is refused (429)\n"),
+        Some(queues) => {
+            let _ = writeln!(
+                text,
+                "{} queues of {}, {} of them for a flow\n  {flow}",
+                queues.queues, queues.queue_length_limit, queues.hand_size
+            );
+        }
+    }
+    text
+}
