@@ -357,10 +357,9 @@ impl Writer {
         let path = name::join(&staging, &name::part(rank));
         let temporary = format!("{path}.tmp");
         self.store.write_json(&temporary, &part)?;
-        // Seen by the publisher only when every byte of it is durable, and of the files that it lists.
+        // Seen by the publisher, which may be on another machine, only when all that it lists is durable.
         files.sync_folder(&staging).map_err(self.store.io("sync", &staging))?;
         files.rename(&temporary, &path).map_err(self.store.io("create", &path))?;
-        files.sync_folder(&staging).map_err(self.store.io("sync", &staging))?;
         Ok((part, saved))
     }
 
@@ -446,7 +445,6 @@ impl Writer {
     /// [`Error::Fenced`], [`Error::GivenUp`], [`Error::AlreadyPublished`], [`Error::Damaged`] when the parts do not fit
     /// together or are not as they were written; nothing is published then.
     pub fn publish(&self, save: Save, rank: u32, info: &Info, depth: Depth) -> Result<Publication> {
-        self.require_newest()?;
         match self.try_publish(save, rank, info, depth) {
             Err(error) if error.is(ErrorKind::NotFound) => self.published_by_another(save, error),
             other => other,
@@ -509,6 +507,7 @@ impl Writer {
         self.store.write_json(&temporary, &manifest)?;
         files.rename(&temporary, &path).map_err(self.store.io("create", &path))?;
         files.sync_folder(&staging).map_err(self.store.io("sync", &staging))?;
+        // When everything is in the staging folder, see `Store::take_over`.
         self.require_newest()?;
         match files.rename(&staging, &id.to_string()) {
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {

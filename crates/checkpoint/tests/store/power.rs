@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bedplate_checkpoint::{Depth, Publication, Store};
+use bedplate_checkpoint::{Depth, Files, Publication, Store};
 
 use crate::sim::Sim;
 use crate::{Model, SMALL, info, last, one, resumed, save};
@@ -14,13 +14,35 @@ fn check(sim: &Sim, ranks: u32, promised: Option<u64>) {
     let (found, passed_over) = resumed(&store, ranks).unwrap();
     assert!(found >= promised, "step {promised:?} was published and durable; {found:?} is resumed");
     assert_eq!(passed_over, [0; 0], "a save is complete or invisible");
+    for id in store.steps().unwrap() {
+        // The older ones too: a removal takes all of one or nothing.
+        store.checkpoint(id).and_then(|checkpoint| checkpoint.verify(Depth::Data)).unwrap();
+    }
+    a_part_that_is_seen_is_whole(sim);
     let mut writer = store.take_over("run", "after", 0).unwrap();
     if ranks == 1 {
         save(&mut writer, 1000).unwrap();
         assert_eq!(resumed(&store, 1).unwrap().0, Some(1000));
     }
-    let left: Vec<String> = bedplate_checkpoint::Files::list(sim, "").unwrap();
+    let left = sim.list("").unwrap();
     assert!(!left.iter().any(|name| name.contains(".tmp") || name.contains(".gone")), "left behind: {left:?}");
+}
+
+/// The publisher may be on another machine, which knows of a part only what its file says.
+fn a_part_that_is_seen_is_whole(sim: &Sim) {
+    for staging in sim.list("").unwrap().into_iter().filter(|name| name.contains(".tmp-") && name.starts_with("step-"))
+    {
+        if staging.contains(".gone") {
+            continue;
+        }
+        let names = sim.list(&staging).unwrap();
+        for part in names.iter().filter(|name| name.ends_with(".json") && name.starts_with("rank-")) {
+            let text = String::from_utf8(sim.read(&format!("{staging}/{part}"), 1 << 20).unwrap()).unwrap();
+            for file in text.split('"').filter(|text| text.ends_with(".safetensors")) {
+                assert!(names.iter().any(|name| name == file), "{staging} has {part}, and not its {file}");
+            }
+        }
+    }
 }
 
 /// Crashes after every operation, in `ways` ways each.

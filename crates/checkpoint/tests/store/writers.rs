@@ -18,6 +18,8 @@ fn a_stale_pod_is_told_who_took_over() {
     let mut new = store.take_over("run", "pod trainer-0 (uid 9f8e)", 2).unwrap();
     let errors = [
         stale.publish(one(2, 1), 0, &info(2), Depth::Structure).map(|_| ()).unwrap_err(),
+        // Before it writes gigabytes for nothing.
+        stale.save_part(one(3, 1), 0, &Model::at(3, 0, SMALL).state()).map(|_| ()).unwrap_err(),
         save(&mut stale, 3).map(|_| ()).unwrap_err(),
         store.join("run", stale.generation()).map(|_| ()).unwrap_err(),
     ];
@@ -29,6 +31,18 @@ fn a_stale_pod_is_told_who_took_over() {
     assert_eq!(store.steps().unwrap(), [id(1, 1)]);
     save(&mut new, 2).unwrap();
     assert_eq!(resumed(&store, 1).unwrap(), (Some(2), vec![]));
+}
+
+#[test]
+fn a_new_pod_that_died_before_it_could_sweep_has_taken_over_all_the_same() {
+    let (folder, store) = folder();
+    let mut stale = take_over(&store);
+    stale.save_part(one(1, 1), 0, &Model::at(1, 0, SMALL).state()).unwrap();
+    // Only its file is there, and not one byte in it.
+    std::fs::write(folder.path().join("run/writers/00000002.json"), "").unwrap();
+    let error = stale.publish(one(1, 1), 0, &info(1), Depth::Structure).map(|_| ()).unwrap_err();
+    insta::assert_snapshot!(told(&error, &folder), @"writer 1 of /run was replaced by writer 2 (which has not yet said who it is): this process is stale and publishes nothing; stop it");
+    assert_eq!(store.steps().unwrap(), []);
 }
 
 /// Does something right before the rename that publishes.
