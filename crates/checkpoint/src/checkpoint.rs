@@ -10,9 +10,12 @@ use crate::error::{Error, Result};
 use crate::files::{Files, ReadAt};
 use crate::format::{self, Bad, DataFile, Digest, Kind, MOST_JSON, Manifest, Part, Record, check_parts};
 use crate::name::{self, StepId};
-use crate::region::{Region, Runs};
+use crate::region::{Region, Runs, portions};
 use crate::safetensors::Header;
 use crate::transfer::{self, Put, Source, To};
+
+/// Bytes of a tensor that are read at once where all of it might not fit into memory.
+pub(crate) const PORTION: u64 = 64 << 20;
 
 /// How far to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,6 +369,40 @@ impl Checkpoint {
     /// As of [`Checkpoint::slice`].
     pub fn tensor(&self, name: &str) -> Result<Vec<u8>> {
         self.slice(name, None, None)
+    }
+
+    /// Whether a tensor is the same here and in another checkpoint of a store. Checksums tell that where both were cut
+    /// alike, and else the bytes.
+    ///
+    /// # Errors
+    /// As of [`Checkpoint::read`].
+    pub fn is_same(&self, other: &Self, name: &str, rank: Option<u32>) -> Result<bool> {
+        let (mine, theirs) = (self.find(name, rank)?, other.find(name, rank)?);
+        if (mine.dtype, &mine.shape) != (theirs.dtype, &theirs.shape) {
+            return Ok(false);
+        }
+        fn cut<'a>(of: &'a Checkpoint, found: &Found) -> Vec<(Region, u64, u64, &'a [Digest])> {
+            let pieces = found.pieces.iter().map(|(rank, number, region)| {
+                let part = &of.parts[*rank];
+                let record = &part.tensors[*number];
+                let block = part.files[record.file].block;
+                (region.clone(), block, record.start % block, &*record.xxh3)
+            });
+            pieces.collect()
+        }
+        let (a, b) = (cut(self, &mine), cut(other, &theirs));
+        let alike = |(a, b): (&(Region, u64, u64, &[Digest]), &(Region, u64, u64, &[Digest]))| {
+            (&a.0, a.1, a.2) == (&b.0, b.1, b.2)
+        };
+        if a.len() == b.len() && a.iter().zip(&b).all(alike) {
+            return Ok(a.iter().zip(&b).all(|(a, b)| a.3 == b.3));
+        }
+        for region in portions(&Region::whole(&mine.shape), mine.dtype, PORTION) {
+            if self.slice(name, rank, Some(region.clone()))? != other.slice(name, rank, Some(region))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A blob of a rank.

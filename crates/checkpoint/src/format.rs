@@ -96,7 +96,7 @@ impl Kind for StoreFile {
 
 /// A writer that took over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct WriterFile {
+pub struct WriterFile {
     /// Which one; each is larger than those before it.
     pub generation: u64,
     /// Who, for whoever is refused: host, pod, process.

@@ -39,6 +39,7 @@ mod checkpoint;
 mod disk;
 mod dtype;
 mod error;
+mod export;
 mod files;
 mod format;
 mod name;
@@ -53,8 +54,11 @@ mod writer;
 pub use checkpoint::{Checkpoint, Depth, Request, TensorInfo};
 pub use dtype::DType;
 pub use error::{Bytes, Error, PassedOver, Result};
+pub use export::Exported;
 pub use files::{Files, ReadAt, WriteAt};
-pub use format::{DataFile, Digest, Global, Manifest, Metric, Part, PartRef, Record, VERSION, parse_anything};
+pub use format::{
+    DataFile, Digest, Global, Manifest, Metric, Part, PartRef, Record, VERSION, WriterFile, parse_anything,
+};
 pub use name::StepId;
 pub use region::Region;
 pub use retention::{Best, Direction, Health, Known, Retention, Verdict};

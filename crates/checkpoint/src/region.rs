@@ -66,6 +66,26 @@ impl Region {
     }
 }
 
+/// Cuts a tensor into boxes of at most so many bytes, one after the other in its row-major bytes.
+pub(crate) fn portions(region: &Region, dtype: DType, most: u64) -> Vec<Region> {
+    let axis = region.shape.iter().position(|side| *side > 1);
+    let bytes = dtype.bytes(&region.shape).unwrap_or(0);
+    // Types of less than a byte are not cut: a box would begin within one.
+    let Some(axis) = axis.filter(|_| bytes > most && dtype.bits() >= 8) else { return vec![region.clone()] };
+    let row = bytes / region.shape[axis];
+    let step = (most / row).max(1);
+    let end = region.offset[axis] + region.shape[axis];
+    let starts = (region.offset[axis]..end).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+    starts
+        .flat_map(|start| {
+            let mut part = region.clone();
+            part.offset[axis] = start;
+            part.shape[axis] = step.min(end - start);
+            portions(&part, dtype, most)
+        })
+        .collect()
+}
+
 /// The contiguous runs by which a box is copied from one row-major block to another. Runs are in rising order in both.
 #[derive(Clone, Debug)]
 pub(crate) struct Runs {
@@ -241,6 +261,19 @@ mod tests {
                 }
             }
             prop_assert_eq!(found, copied(&shape, &shard, &want));
+        }
+
+        #[test]
+        fn portions_one_behind_the_other_are_the_tensor((shape, ..) in tensor_and_boxes(), most in 1_u64..40) {
+            let whole = Region::whole(&shape);
+            let mut next = 0;
+            for part in portions(&whole, DType::U16, most) {
+                let runs = Runs::new(&part, &whole, &part, DType::U16).unwrap();
+                prop_assert!(runs.count == 1 && (runs.length <= most.max(2)), "{part:?}");
+                prop_assert_eq!(runs.at(0), (next, 0));
+                next += runs.length;
+            }
+            prop_assert_eq!(next, whole.elements() * 2);
         }
 
         #[test]

@@ -7,7 +7,7 @@ use crate::checkpoint::{Checkpoint, Depth, read_json};
 use crate::disk::Disk;
 use crate::error::{Error, PassedOver, Result};
 use crate::files::Files;
-use crate::format::{Manifest, StoreFile};
+use crate::format::{Manifest, StoreFile, WriterFile};
 use crate::name::{self, Folder, StepId};
 use crate::retention::{Health, Known, Retention, Verdict, decide};
 
@@ -83,6 +83,41 @@ impl Store {
         let mut steps: Vec<StepId> = self.folders()?.into_iter().filter_map(published).collect();
         steps.sort_unstable_by(|a, b| b.cmp(a));
         Ok(steps)
+    }
+
+    /// Saves that go on, or that a crash left behind; the next writer sweeps those away.
+    ///
+    /// # Errors
+    /// Where there is no such folder.
+    pub fn unfinished(&self) -> Result<Vec<StepId>> {
+        let staging = |(_, folder)| if let Folder::Staging(id) = folder { Some(id) } else { None };
+        let mut steps: Vec<StepId> = self.folders()?.into_iter().filter_map(staging).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// The writer that took over last, as far as it has said who it is.
+    ///
+    /// # Errors
+    /// [`Error::Newer`], and what the system says.
+    pub fn newest_writer(&self) -> Result<Option<WriterFile>> {
+        let newest = match self.writers() {
+            Err(error) if error.is(std::io::ErrorKind::NotFound) => None,
+            other => other?.last().copied(),
+        };
+        let Some(newest) = newest else { return Ok(None) };
+        match read_json(&*self.files, &name::join(name::WRITERS, &name::writer(newest))) {
+            Err(error) if error.is_damage() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Generations of writers that there were, the newest last.
+    pub(crate) fn writers(&self) -> Result<Vec<u64>> {
+        let names = self.files.list(name::WRITERS).map_err(self.io("list", name::WRITERS))?;
+        let mut writers: Vec<u64> = names.iter().filter_map(|name| name::parse_writer(name)).collect();
+        writers.sort_unstable();
+        Ok(writers)
     }
 
     /// Whose checkpoints these are; `None` in a new store. Where the file that says it is damaged, the newest checkpoint
@@ -214,9 +249,17 @@ impl Store {
     /// What the system says; what was removed until then is removed.
     pub fn prune(&self, rules: &Retention, depth: Depth) -> Result<Pruning> {
         let pruning = self.pruning(rules, depth)?;
-        pruning.goes().try_for_each(|id| self.remove(id))?;
-        self.sweep(|folder| folder == Folder::Gone)?;
+        self.carry_out(&pruning)?;
         Ok(pruning)
+    }
+
+    /// Removes what was decided before.
+    ///
+    /// # Errors
+    /// As of [`Store::prune`].
+    pub fn carry_out(&self, pruning: &Pruning) -> Result<()> {
+        pruning.goes().try_for_each(|id| self.remove(id))?;
+        self.sweep(|folder| folder == Folder::Gone)
     }
 
     /// Removes one checkpoint, whatever it is. It is out of sight in one step, so that no crash leaves half of it.

@@ -142,13 +142,6 @@ impl Store {
         Ok(writer)
     }
 
-    fn writers(&self) -> Result<Vec<u64>> {
-        let names = self.files.list(name::WRITERS).map_err(self.io("list", name::WRITERS))?;
-        let mut writers: Vec<u64> = names.iter().filter_map(|name| name::parse_writer(name)).collect();
-        writers.sort_unstable();
-        Ok(writers)
-    }
-
     fn next_generation(&self, owner: &str, now: u64) -> Result<u64> {
         loop {
             let writers = self.writers()?;
@@ -250,9 +243,10 @@ impl Writer {
         if newest <= self.generation {
             return Ok(());
         }
-        let path = name::join(name::WRITERS, &name::writer(newest));
-        let owner = read_json::<WriterFile>(&*self.store.files, &path)
-            .map_or_else(|_| "which has not yet said who it is".to_owned(), |file| file.owner);
+        let owner = match self.store.newest_writer() {
+            Ok(Some(file)) => file.owner,
+            _ => "which has not yet said who it is".to_owned(),
+        };
         Err(Error::Fenced { path: self.store.place(), mine: self.generation, newest, owner })
     }
 

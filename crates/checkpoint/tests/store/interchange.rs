@@ -5,7 +5,9 @@ use std::process::Command;
 
 use safetensors::SafeTensors;
 
-use crate::{Model, SMALL, folder, id, save, take_over};
+use bedplate_checkpoint::{DType, Depth, Global, State, Tensor};
+
+use crate::{Model, SMALL, folder, id, info, one, save, take_over, told};
 
 /// The data files of a step, in the order in which later ones replace what is in earlier ones.
 fn data_files(folder: &tempfile::TempDir, step: u64) -> Vec<PathBuf> {
@@ -70,4 +72,64 @@ fn python_reads_our_files() {
         "adapter BF16 [3, 2, 100]\nbase.weight F32 [2, 512]\nempty F16 [0, 4]\nslow U8 [2, 333]\nstep I64 []\n1 {first}\n"
     );
     assert_eq!(String::from_utf8_lossy(&output.stdout), wanted);
+}
+
+#[test]
+fn an_export_is_one_file_with_every_tensor_whole() {
+    let (folder, store) = folder();
+    let mut writer = take_over(&store);
+    let whole: Vec<u8> = (0..96).collect();
+    let save = one(1, 2);
+    for rank in 0..2_u32 {
+        let at = rank as usize * 48;
+        let global = Some(Global { shape: vec![4, 24], offset: vec![u64::from(rank) * 2, 0] });
+        let shard = Tensor { name: "w", dtype: DType::U8, shape: vec![2, 24], global, data: &whole[at..at + 48] };
+        let seed = [7 + rank as u8];
+        let own = Tensor { name: "seed", dtype: DType::U8, shape: vec![], global: None, data: &seed };
+        let blobs = vec![("rng", &b"x"[..])];
+        writer.save_part(save, rank, &State { tensors: vec![shard, own], blobs }).unwrap();
+    }
+    writer.publish(save, 0, &info(1), Depth::Data).unwrap();
+    let checkpoint = store.checkpoint(id(1, 1)).unwrap();
+    let path = folder.path().join("one.safetensors");
+    let exported = checkpoint.export(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!((exported.tensors, exported.bytes, exported.blobs_left_out), (3, bytes.len() as u64, 2));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!((file.tensor("w").unwrap().shape(), file.tensor("w").unwrap().data()), (&[4, 24][..], &*whole));
+    assert_eq!(file.tensor("seed@rank-0").unwrap().data(), [7]);
+    assert_eq!(file.tensor("seed@rank-1").unwrap().data(), [8]);
+
+    let error = checkpoint.export(&path).unwrap_err();
+    insta::assert_snapshot!(told(&error, &folder), @"cannot create /one.safetensors: entity already exists");
+    assert!(checkpoint.export(&folder.path().join("no/one.safetensors")).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no half of a file is left");
+}
+
+#[test]
+fn what_is_the_same_in_two_checkpoints_is_known_however_it_was_saved() {
+    let (_folder, store) = folder();
+    let whole: Vec<u8> = (0..100_u8).collect();
+    let mut other = whole.clone();
+    other[99] = 0;
+    // As one tensor after a short one, as two shards, and with another last byte.
+    let mut writer = take_over(&store);
+    for (step, world_size, data) in [(1, 1, &whole), (2, 2, &whole), (3, 1, &other), (4, 1, &other)] {
+        let save = one(step, world_size);
+        for rank in 0..world_size {
+            let rows = 10 / u64::from(world_size);
+            let at = u64::from(rank) * rows;
+            let global = Some(Global { shape: vec![10, 10], offset: vec![at, 0] });
+            let data = &data[at as usize * 10..(at + rows) as usize * 10];
+            let tensor = Tensor { name: "w", dtype: DType::U8, shape: vec![rows, 10], global, data };
+            writer.save_part(save, rank, &State { tensors: vec![tensor], blobs: vec![] }).unwrap();
+        }
+        writer.publish(save, 0, &info(step), Depth::Data).unwrap();
+    }
+    let is_same = |a, b| {
+        let [a, b] = [a, b].map(|step| store.checkpoint(id(step, 1)).unwrap());
+        a.is_same(&b, "w", None).unwrap()
+    };
+    assert!(is_same(1, 2) && is_same(3, 4));
+    assert!(!is_same(1, 3) && !is_same(2, 3));
 }
