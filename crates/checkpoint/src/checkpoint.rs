@@ -173,16 +173,15 @@ impl Checkpoint {
         self.parts.iter().flat_map(Part::records).map(Record::bytes).sum()
     }
 
-    /// Bytes of data files that an earlier step wrote and that this one has too, by a link.
+    /// Bytes of tensors and blobs that are in files which an earlier step wrote, and that this one names again.
     #[must_use]
     pub fn linked_bytes(&self) -> u64 {
         let own = self.id().to_string();
-        self.parts
-            .iter()
-            .flat_map(|part| &part.files)
-            .filter(|file| !file.name.starts_with(&own))
-            .map(|file| file.bytes)
-            .sum()
+        let of = |part: &Part| -> u64 {
+            let linked = part.records().filter(|record| !part.files[record.file].name.starts_with(&own));
+            linked.map(Record::bytes).sum()
+        };
+        self.parts.iter().map(of).sum()
     }
 
     /// Every tensor, by name.
@@ -381,21 +380,21 @@ impl Checkpoint {
         if (mine.dtype, &mine.shape) != (theirs.dtype, &theirs.shape) {
             return Ok(false);
         }
-        fn cut<'a>(of: &'a Checkpoint, found: &Found) -> Vec<(Region, u64, u64, &'a [Digest])> {
-            let pieces = found.pieces.iter().map(|(rank, number, region)| {
+        // How a tensor was cut for its checksums, and the checksums.
+        let cut = |of: &'_ Self, found: &Found| -> (Vec<(Region, u64, u64)>, Vec<Digest>) {
+            let mut sums = Vec::new();
+            let cuts = found.pieces.iter().map(|(rank, number, region)| {
                 let part = &of.parts[*rank];
                 let record = &part.tensors[*number];
                 let block = part.files[record.file].block;
-                (region.clone(), block, record.start % block, &*record.xxh3)
+                sums.extend_from_slice(&record.xxh3);
+                (region.clone(), block, record.start % block)
             });
-            pieces.collect()
-        }
-        let (a, b) = (cut(self, &mine), cut(other, &theirs));
-        let alike = |(a, b): (&(Region, u64, u64, &[Digest]), &(Region, u64, u64, &[Digest]))| {
-            (&a.0, a.1, a.2) == (&b.0, b.1, b.2)
+            (cuts.collect(), sums)
         };
-        if a.len() == b.len() && a.iter().zip(&b).all(alike) {
-            return Ok(a.iter().zip(&b).all(|(a, b)| a.3 == b.3));
+        let (a, b) = (cut(self, &mine), cut(other, &theirs));
+        if a.0 == b.0 {
+            return Ok(a.1 == b.1);
         }
         for region in portions(&Region::whole(&mine.shape), mine.dtype, PORTION) {
             if self.slice(name, rank, Some(region.clone()))? != other.slice(name, rank, Some(region))? {

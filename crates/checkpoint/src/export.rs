@@ -37,7 +37,7 @@ impl Checkpoint {
             move |source| Error::Io { doing, path, source }
         };
         if to.exists() {
-            return Err(fail("create", to)(std::io::ErrorKind::AlreadyExists.into()));
+            return Err(Error::Input(format!("{} is there already, and stays: give another name", to.display())));
         }
         let mut temporary = to.as_os_str().to_owned();
         temporary.push(format!(".tmp-{}", std::process::id()));

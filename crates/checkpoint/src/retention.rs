@@ -70,8 +70,8 @@ pub struct Verdict {
 
 /// Decides, in the order in which the checkpoints come. The second list is what somebody should be told.
 ///
-/// The newest whole one stays whatever the rules say, and without one nothing goes: a damaged checkpoint may be all that
-/// is left to save something from. What is damaged counts for no rule.
+/// The newest whole one stays whatever the rules say, and so does what is newer: a damaged checkpoint may be all that is
+/// left of its step. Without a whole one nothing goes. What is damaged counts for no rule.
 pub(crate) fn decide(rules: &Retention, known: &[Known]) -> (Vec<Verdict>, Vec<String>) {
     let mut told = Vec::new();
     let mut keep: BTreeMap<StepId, Vec<String>> = BTreeMap::new();
@@ -87,7 +87,12 @@ pub(crate) fn decide(rules: &Retention, known: &[Known]) -> (Vec<Verdict>, Vec<S
     because(newest, "the newest that is whole".to_owned());
     for one in known {
         match &one.health {
-            Health::Damaged(why) => told.push(format!("{} is damaged and counts for no rule: {why}", one.id)),
+            Health::Damaged(why) => {
+                told.push(format!("{} is damaged and counts for no rule: {why}", one.id));
+                if one.id > newest {
+                    because(one.id, "damaged, but nothing newer is whole: some of it may be saved yet".to_owned());
+                }
+            }
             // Newer than what is known to be whole: nothing says that it is not.
             Health::Unknown if one.id > newest => because(one.id, "newer than the newest that was verified".to_owned()),
             _ => {}
@@ -189,7 +194,9 @@ mod tests {
     fn the_last_good_one_stays_though_newer_ones_are_there_but_damaged() {
         let bad = || Health::Damaged("cut off".to_owned());
         let all = [known(1, None, Health::Whole), known(2, None, bad()), known(3, None, bad())];
-        assert_eq!(kept(&rules(1, 0, None), &all).0, [1]);
+        assert_eq!(kept(&rules(1, 0, None), &all).0, [1, 2, 3]);
+        let next = [&all[..], &[known(4, None, Health::Whole)]].concat();
+        assert_eq!(kept(&rules(1, 0, None), &next).0, [4]);
         let none_whole = [known(1, None, Health::Unknown), known(2, None, bad())];
         assert_eq!(kept(&rules(1, 0, None), &none_whole).0, [1, 2], "without a whole one nothing goes");
     }

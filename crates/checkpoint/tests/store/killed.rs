@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bedplate_checkpoint::{Depth, Store};
 
-use crate::{Model, SMALL, folder, info, last, one, resumed};
+use crate::{Model, SMALL, info, last, one, resumed};
 
 const FOLDER: &str = "BEDPLATE_TEST_CHECKPOINTS";
 const KILLS: u64 = 400;
@@ -45,10 +45,11 @@ fn victim() {
 
 #[test]
 fn hundreds_of_kills_at_random_moments_lose_no_published_step() {
-    let (folder, store) = folder();
+    // A process that is killed loses nothing that the system has, synced or not: in memory there is time for more kills.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let store = Store::at(&folder.path().join("run"));
     let mut random = fastrand::Rng::with_seed(11);
-    let mut published = 0;
-    let mut while_it_worked = 0;
+    let (mut published, mut in_the_middle) = (0, 0);
     for kill in 0..KILLS {
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed::victim", "--ignored", "--nocapture", "--quiet"])
@@ -57,19 +58,21 @@ fn hundreds_of_kills_at_random_moments_lose_no_published_step() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let out = BufReader::new(victim.stdout.take().unwrap());
-        // From before it opens the store until some saves later.
-        std::thread::sleep(Duration::from_micros(random.u64(0..40_000)));
+        let mut steps = BufReader::new(victim.stdout.take().unwrap())
+            .lines()
+            .map_while(Result::ok)
+            .filter_map(|line| line.rsplit_once("published ")?.1.parse::<u64>().ok());
+        // While it starts and restores, or so many saves later: a slow machine gets there too.
+        let told = steps.by_ref().take(random.usize(0..4)).last();
+        std::thread::sleep(Duration::from_micros(random.u64(0..15_000)));
         victim.kill().unwrap();
         victim.wait().unwrap();
-        let told = out.lines().map_while(Result::ok);
-        let told = told.filter_map(|line| line.rsplit_once("published ")?.1.parse::<u64>().ok()).last();
-        while_it_worked += u64::from(told.is_some());
-        published = published.max(told.unwrap_or(0));
+        published = steps.last().or(told).unwrap_or(0).max(published);
+        in_the_middle += usize::from(!store.unfinished().unwrap_or_default().is_empty());
         let (found, passed_over) = resumed(&store, 2).unwrap();
         assert!(found.unwrap_or(0) >= published, "kill {kill}: {published} was published, {found:?} is resumed");
         assert_eq!(passed_over, [0; 0], "kill {kill}: a save is complete or invisible");
     }
-    assert!(while_it_worked > KILLS / 10, "most were killed before they saved anything: {while_it_worked}");
+    assert!(published > KILLS / 2 && in_the_middle > 0, "{published} published, {in_the_middle} killed in the middle");
     assert!(store.steps().unwrap().len() <= 4);
 }
