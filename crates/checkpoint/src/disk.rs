@@ -98,7 +98,15 @@ impl Files for Disk {
     }
 
     fn create_folder(&self, path: &str) -> io::Result<()> {
-        std::fs::create_dir(self.at(path))
+        let made = std::fs::create_dir(self.at(path));
+        if path.is_empty() {
+            // The store's own name has to outlive a loss of power too, and its parent is no folder of ours: where it cannot
+            // be synced, it was there before or is somebody else's to keep.
+            if let Some(parent) = self.root.parent() {
+                let _ = File::open(parent).and_then(|parent| parent.sync_all());
+            }
+        }
+        made
     }
 
     fn create(&self, path: &str, bytes: u64) -> io::Result<Box<dyn WriteAt>> {

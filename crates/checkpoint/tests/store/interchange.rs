@@ -133,3 +133,37 @@ fn what_is_the_same_in_two_checkpoints_is_known_however_it_was_saved() {
     assert!(is_same(1, 2) && is_same(3, 4));
     assert!(!is_same(1, 3) && !is_same(2, 3));
 }
+
+#[test]
+fn the_reader_in_the_description_of_the_format_reads_shards_and_scalars() {
+    let text = include_str!("../../../../docs/checkpoint-format.md");
+    let script = text.split_once("```python\n").unwrap().1.split_once("```").unwrap().0;
+    let (folder, store) = folder();
+    let mut writer = take_over(&store);
+    let value = |at: u64| (at as u32).to_le_bytes();
+    let matrix = |rows: std::ops::Range<u64>, columns: std::ops::Range<u64>| -> Vec<u8> {
+        rows.flat_map(|row| columns.clone().flat_map(move |column| value(row * 9 + column))).collect()
+    };
+    for step in [1, 2] {
+        let save = one(step, 2);
+        for (rank, columns) in [(0, 0..4), (1, 4..9)] {
+            let global = Some(Global { shape: vec![5, 9], offset: vec![0, columns.start] });
+            let (shape, data) = (vec![5, columns.end - columns.start], matrix(0..5, columns));
+            let shard = Tensor { name: "w", dtype: DType::U32, shape, global, data: &data };
+            let number = step.to_le_bytes();
+            let scalar = Tensor { name: "step", dtype: DType::I64, shape: vec![], global: None, data: &number };
+            let tensors = if rank == 0 { vec![shard, scalar] } else { vec![shard] };
+            writer.save_part(save, rank, &State { tensors, blobs: vec![] }).unwrap();
+        }
+        writer.publish(save, 0, &info(step), Depth::Data).unwrap();
+    }
+    for (name, wanted) in [("w", matrix(0..5, 0..9)), ("step", 2_u64.to_le_bytes().to_vec())] {
+        let Ok(output) = Command::new("python3").args(["-c", script]).arg(folder.path().join("run")).arg(name).output()
+        else {
+            eprintln!("skipped: there is no `python3`");
+            return;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.stdout, wanted, "{name}");
+    }
+}
