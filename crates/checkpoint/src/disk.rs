@@ -203,3 +203,29 @@ impl WriteAt for OnDisk {
         self.0.sync_all()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_that_is_no_page_is_written_and_read_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path());
+        let bytes = 3 * LARGE + 5;
+        let data: Vec<u8> = (0..bytes).map(|byte| (byte % 253) as u8).collect();
+        let file = disk.create("large", bytes).unwrap();
+        // Neither the place in memory nor the one in the file is a multiple of a page.
+        file.write_at(&data[1..], 1).unwrap();
+        file.write_at(&data[..1], 0).unwrap();
+        file.finish(bytes).unwrap();
+        let file = disk.open("large").unwrap();
+        assert_eq!(file.bytes().unwrap(), bytes);
+        let mut read = vec![0; data.len() + 100];
+        assert_eq!(file.read_at(&mut read[..10], 7).unwrap(), 10);
+        assert_eq!(read[..10], data[7..17]);
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), data.len());
+        assert!(read[..data.len()] == data);
+        assert_eq!(disk.create("large", bytes).map(|_| ()).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+}

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::dtype::{DType, elements};
+use crate::dtype::DType;
 use crate::name::{StepId, is_plain};
-use crate::region::{Region, covers};
+use crate::region::{Region, Runs, covers};
 use crate::safetensors::{METADATA, MOST_HEADER, PAGE};
 use crate::transfer::PIECE;
 
@@ -339,7 +339,7 @@ impl Part {
             return Err(format!("`{name}` would have {bytes} bytes from {start}, {} has {}", file.name, file.bytes));
         }
         if let Some(global) = &record.global
-            && (elements(&global.shape).is_none() || !record.region().fits(&global.shape))
+            && (dtype.bytes(&global.shape).is_none() || !record.region().fits(&global.shape))
         {
             return Err(format!("the shard of `{name}` at {:?} is outside of {:?}", global.offset, global.shape));
         }
@@ -490,7 +490,13 @@ pub fn parse_anything(bytes: &[u8]) {
         // What was accepted can be worked with.
         for record in part.records() {
             let _ = (record.bytes(), record.region(), record.fingerprint());
-            let block = part.files[record.file].block;
+            let (block, whole) = (part.files[record.file].block, Region::whole(record.whole_shape()));
+            if let Some(shared) = record.region().meets(&whole)
+                && let Some(runs) = Runs::new(&shared, &record.region(), &whole, record.dtype)
+            {
+                let (from, to) = runs.at(runs.count - 1);
+                assert!(from + runs.length <= record.bytes() && to + runs.length <= u64::MAX / 8);
+            }
             assert_eq!(cuts(record.start, record.bytes(), block).count(), record.xxh3.len());
         }
         let parts = vec![PartRef { bytes: 0, xxh3: Digest(0) }; part.world_size as usize];

@@ -286,6 +286,11 @@ impl Writer {
                 self.previous.insert(rank, part);
                 Ok(saved)
             }
+            // Not ours to give up: what is there may be whole, and others go on.
+            Err(error) if error.is(ErrorKind::AlreadyExists) => Err(Error::Input(format!(
+                "rank {rank} has begun to save step {} with attempt number {} before: take the next number",
+                save.step, save.attempt
+            ))),
             Err(error) => {
                 let error = self.lost(save, error);
                 // The first error is the one to tell.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use bedplate_checkpoint::{Depth, Error, Store};
 
-use crate::{Model, SMALL, folder, id, info, one, resumed, save, take_over, told};
+use crate::{Model, SMALL, folder_in_memory, id, info, one, resumed, save, take_over, told};
 
 /// Two ranks, steps 1 and 2, sharing no file; gives the files of step 2.
 fn two_steps() -> (tempfile::TempDir, Store, Vec<PathBuf>) {
-    let (folder, store) = folder();
+    let (folder, store) = folder_in_memory();
     for step in [1, 2] {
         let mut writer = take_over(&store);
         for rank in 0..2 {
@@ -156,7 +156,7 @@ fn a_newer_format_is_refused_rather_than_passed_over() {
 
 #[test]
 fn a_hostile_part_is_refused_before_it_costs_memory() {
-    let (folder, store) = folder();
+    let (folder, store) = folder_in_memory();
     save(&mut take_over(&store), 1).unwrap();
     save(&mut take_over(&store), 2).unwrap();
     let of_two = folder.path().join("run").join(id(2, 2).to_string());

@@ -85,9 +85,9 @@ fn an_error_of_the_device_at_any_operation_loses_nothing() {
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    fn tmpfs(options: &str) -> Option<Self> {
+    fn new(kind: &str, options: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder.path()).output();
+        let mount = Command::new("mount").args(["-t", kind, "-o", options, "none"]).arg(folder.path()).output();
         if mount.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
@@ -110,7 +110,7 @@ impl Drop for Mounted {
 
 #[test]
 fn a_real_full_disk_keeps_what_it_has_and_has_room_again() {
-    let Some(mounted) = Mounted::tmpfs("size=24m") else { return };
+    let Some(mounted) = Mounted::new("tmpfs", "size=24m") else { return };
     let store = Store::at(&mounted.0.path().join("run"));
     let mut writer = take_over(&store);
     // 9 MB each: the third does not fit.
@@ -127,7 +127,7 @@ fn a_real_full_disk_keeps_what_it_has_and_has_room_again() {
 
 #[test]
 fn a_real_filesystem_that_turned_read_only_can_still_be_resumed_from() {
-    let Some(mounted) = Mounted::tmpfs("size=24m") else { return };
+    let Some(mounted) = Mounted::new("tmpfs", "size=24m") else { return };
     let store = Store::at(&mounted.0.path().join("run"));
     let mut writer = take_over(&store);
     save(&mut writer, 1).unwrap();
@@ -139,4 +139,14 @@ fn a_real_filesystem_that_turned_read_only_can_still_be_resumed_from() {
     mounted.remount("rw");
     save(&mut writer, 2).unwrap();
     assert_eq!(resumed(&store, 1).unwrap(), (Some(2), vec![]));
+}
+
+#[test]
+fn a_filesystem_that_cannot_go_around_the_page_cache_takes_checkpoints_all_the_same() {
+    // ramfs says EINVAL to O_DIRECT, as many network and FUSE filesystems do.
+    let Some(mounted) = Mounted::new("ramfs", "rw") else { return };
+    let store = Store::at(&mounted.0.path().join("run"));
+    take_over(&store).save(1, &Model::at(1, 0, 6000).state(), &info(1)).unwrap();
+    let found = store.resume_with(|checkpoint| Model::expect(checkpoint, 0, 6000)).unwrap().found;
+    assert_eq!(found.unwrap().0.id(), id(1, 1));
 }

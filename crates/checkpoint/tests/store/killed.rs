@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bedplate_checkpoint::{Depth, Store};
 
-use crate::{Model, SMALL, info, last, one, resumed};
+use crate::{Model, SMALL, folder_in_memory, info, last, one, resumed};
 
 const FOLDER: &str = "BEDPLATE_TEST_CHECKPOINTS";
 const KILLS: u64 = 400;
@@ -46,8 +46,7 @@ fn victim() {
 #[test]
 fn hundreds_of_kills_at_random_moments_lose_no_published_step() {
     // A process that is killed loses nothing that the system has, synced or not: in memory there is time for more kills.
-    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-    let store = Store::at(&folder.path().join("run"));
+    let (folder, store) = folder_in_memory();
     let mut random = fastrand::Rng::with_seed(11);
     let (mut published, mut in_the_middle) = (0, 0);
     for kill in 0..KILLS {

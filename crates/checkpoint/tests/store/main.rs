@@ -116,6 +116,13 @@ pub(crate) fn folder() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+/// A store in memory, for tests of what is not about the device: nothing waits for it.
+pub(crate) fn folder_in_memory() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let store = Store::at(&folder.path().join("run"));
+    (folder, store)
+}
+
 pub(crate) fn take_over(store: &Store) -> Writer {
     store.take_over("run", "the test", 1_790_000_000).unwrap()
 }

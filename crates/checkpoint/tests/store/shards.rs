@@ -3,7 +3,7 @@
 use bedplate_checkpoint::{DType, Depth, Error, Global, Publication, Region, Save, State, Store, Tensor};
 use proptest::prelude::*;
 
-use crate::{Model, SMALL, folder, id, info, one, resumed, take_over, told};
+use crate::{Model, SMALL, folder, folder_in_memory, id, info, one, resumed, take_over, told};
 
 /// A tensor of two axes with numbers that tell their place.
 struct Matrix {
@@ -59,7 +59,7 @@ proptest! {
         for (row, height) in cut(rows, &at) {
             regions.extend(cut(columns, &across).into_iter().map(|(column, width)| region(row, column, height, width)));
         }
-        let (_folder, store) = folder();
+        let (_folder, store) = folder_in_memory();
         matrix.save(&store, &regions).unwrap();
         let checkpoint = store.checkpoint(id(1, 1)).unwrap();
         let tensors = checkpoint.tensors();
@@ -164,6 +164,20 @@ fn parts_of_two_attempts_are_never_mixed() {
     assert_eq!(second.publish(again, 1, &info(1), Depth::Data).unwrap(), Publication::Waiting(vec![0]));
     first.save_part(again, 0, &Model::at(1, 0, SMALL).state()).unwrap();
     first.publish(again, 0, &info(1), Depth::Data).unwrap();
+    assert_eq!(resumed(&store, 2).unwrap(), (Some(1), vec![]));
+}
+
+#[test]
+fn a_rank_that_starts_again_in_the_middle_takes_the_next_attempt() {
+    let (folder, store) = folder();
+    let mut writer = take_over(&store);
+    let state = |rank| Model::at(1, rank, SMALL);
+    writer.save_part(one(1, 2), 0, &state(0).state()).unwrap();
+    writer.save_part(one(1, 2), 1, &state(1).state()).unwrap();
+    let error = writer.save_part(one(1, 2), 1, &state(1).state()).unwrap_err();
+    insta::assert_snapshot!(told(&error, &folder), @"rank 1 has begun to save step 1 with attempt number 0 before: take the next number");
+    // What was there is as it was.
+    writer.publish(one(1, 2), 0, &info(1), Depth::Data).unwrap();
     assert_eq!(resumed(&store, 2).unwrap(), (Some(1), vec![]));
 }
 
