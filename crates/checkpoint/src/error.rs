@@ -180,3 +180,21 @@ impl fmt::Display for Bytes {
         if unit == "B" { f.pad(&format!("{} B", self.0)) } else { f.pad(&format!("{value:.2} {unit}")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_damage_is_passed_over_at_a_resume() {
+        let io = |errno: rustix::io::Errno| Error::Io { doing: "read", path: "x".to_owned(), source: errno.into() };
+        // Gone, and a sector that the device cannot read.
+        assert!(io(rustix::io::Errno::NOENT).is_damage() && io(rustix::io::Errno::IO).is_damage());
+        // What a hand or a second try mends: the checkpoint before it would cost progress for nothing.
+        for errno in [rustix::io::Errno::ACCESS, rustix::io::Errno::MFILE, rustix::io::Errno::STALE] {
+            assert!(!io(errno).is_damage(), "{errno}");
+        }
+        let text = io(rustix::io::Errno::ACCESS).to_string();
+        insta::assert_snapshot!(text, @"cannot read x: Permission denied (os error 13): give this user the right to it (fsGroup or runAsUser of the pod)");
+    }
+}

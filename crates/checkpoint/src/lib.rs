@@ -32,8 +32,9 @@
 //! # }
 //! ```
 //!
-//! Layers: `format`, `name`, `safetensors`, `region`, `retention` and `reuse` decide, without a file or a clock; `store`, `writer`
-//! and `checkpoint` carry out; [`Files`] is the edge to storage. The format: `docs/checkpoint-format.md`.
+//! Layers: `format`, `name`, `safetensors`, `region`, `retention` and `reuse` decide, without a file or a clock; `store`,
+//! `writer`, `checkpoint` and `transfer` carry out; [`Files`] is the edge to storage. The format:
+//! `docs/checkpoint-format.md`.
 
 mod checkpoint;
 mod disk;

@@ -1,5 +1,6 @@
 //! The checkpoints of a run: which there are, which one to resume, which to remove.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ impl Store {
     /// [`Error::Newer`], and what the system says.
     pub fn newest_writer(&self) -> Result<Option<WriterFile>> {
         let newest = match self.writers() {
-            Err(error) if error.is(std::io::ErrorKind::NotFound) => None,
+            Err(error) if error.is(ErrorKind::NotFound) => None,
             other => other?.last().copied(),
         };
         let Some(newest) = newest else { return Ok(None) };
@@ -181,7 +182,7 @@ impl Store {
     /// loss of all its progress. What is no damage (rights, a newer format, another run) is not passed over either.
     pub fn resume_with<T>(&self, mut load: impl FnMut(&Checkpoint) -> Result<T>) -> Result<Resume<T>> {
         let steps = match self.steps() {
-            Err(error) if error.is(std::io::ErrorKind::NotFound) => Vec::new(),
+            Err(error) if error.is(ErrorKind::NotFound) => Vec::new(),
             other => other?,
         };
         let mut passed_over = Vec::new();
@@ -272,34 +273,40 @@ impl Store {
 
     /// Takes a folder out of sight, durably, and then deletes it. One that is not there is no error.
     pub(crate) fn discard(&self, folder: &str) -> Result<()> {
-        for number in 0.. {
-            let gone = name::gone(folder, number);
-            match self.files.rename(folder, &gone) {
+        self.hide(folder)?.map_or(Ok(()), |hidden| self.delete(&hidden))
+    }
+
+    /// Takes a folder out of sight, durably; gives its new name, and `None` where there is no such folder.
+    fn hide(&self, folder: &str) -> Result<Option<String>> {
+        let mut number = 0;
+        loop {
+            let hidden = name::gone(folder, number);
+            match self.files.rename(folder, &hidden) {
                 Ok(()) => {
                     self.files.sync_folder("").map_err(self.io("sync", ""))?;
-                    return self.delete(&gone);
+                    return Ok(Some(hidden));
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 // An earlier deletion of the same name did not come to its end.
                 Err(error)
-                    if matches!(
-                        error.kind(),
-                        std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists
-                    ) && number < 1000 => {}
+                    if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists)
+                        && number < 1000 =>
+                {
+                    number += 1;
+                }
                 Err(error) => return Err(self.io("move out of sight", folder)(error)),
             }
         }
-        Ok(())
     }
 
     /// Deletes a folder that is out of sight. Another process may do the same.
     fn delete(&self, folder: &str) -> Result<()> {
         let gone = |result: std::io::Result<()>, path: &str| match result {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(self.io("delete", path)(error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.io("delete", path)(error)),
             _ => Ok(()),
         };
         let names = match self.files.list(folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other.map_err(self.io("list", folder))?,
         };
         for name in names {
@@ -309,10 +316,13 @@ impl Store {
         gone(self.files.remove_folder(folder), folder)
     }
 
-    /// Discards what a crash left behind, of the kinds that `which` says.
+    /// Discards what a crash left behind, of the kinds that `which` says. That it is out of sight is what counts: what
+    /// cannot be deleted yet (NFS keeps files that are open somewhere) is left to the next time.
     pub(crate) fn sweep(&self, which: impl Fn(Folder) -> bool) -> Result<()> {
         for (name, folder) in self.folders()?.into_iter().filter(|(_, folder)| which(*folder)) {
-            if folder == Folder::Gone { self.delete(&name)? } else { self.discard(&name)? }
+            if let Some(hidden) = if folder == Folder::Gone { Some(name) } else { self.hide(&name)? } {
+                let _ = self.delete(&hidden);
+            }
         }
         Ok(())
     }

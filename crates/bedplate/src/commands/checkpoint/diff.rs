@@ -77,7 +77,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         text
     };
     args.place.print(text, || {
-        json!({"before": summary(&before), "after": summary(&after), "tensors": tensors, "same": same, "same_bytes": same_bytes})
+        json!({
+            "before": summary(&before),
+            "after": summary(&after),
+            "tensors": tensors,
+            "same": same,
+            "same_bytes": same_bytes,
+        })
     })?;
     Ok(ExitCode::from(u8::from(!rows.is_empty())))
 }

@@ -37,7 +37,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         text
     };
     args.place.print(text, || {
-        json!({"file": file.to_string(), "name": checkpoint.id().to_string(), "tensors": exported.tensors, "bytes": exported.bytes, "blobs_left_out": exported.blobs_left_out})
+        json!({
+            "file": file.to_string(),
+            "name": checkpoint.id().to_string(),
+            "tensors": exported.tensors,
+            "bytes": exported.bytes,
+            "blobs_left_out": exported.blobs_left_out,
+        })
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bedplate_checkpoint::{Bytes, WriterFile};
 use serde_json::json;
 
-use super::{Error, Place, metrics, summary, table};
+use super::{Error, Place, metrics, named, summary, table, with};
 use crate::today::moment;
 
 /// Options of `checkpoint ls`.
@@ -35,9 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
                     metrics(&manifest.metrics),
                     "complete".to_owned(),
                 ]);
-                let mut object = summary(&checkpoint);
-                object["health"] = "complete".into();
-                list.push(object);
+                list.push(with(summary(&checkpoint), json!({"health": "complete"})));
             }
             Err(error) if error.is_damage() => {
                 damaged += 1;
@@ -51,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
                     none(),
                     format!("damaged: {error}"),
                 ]);
-                list.push(json!({"name": id.to_string(), "step": id.step, "writer": id.generation, "health": "damaged", "why": error.to_string()}));
+                list.push(with(named(*id), json!({"health": "damaged", "why": error.to_string()})));
             }
             Err(error) => return Err(error.into()),
         }
@@ -68,7 +66,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         text.push('\n');
         if !steps.is_empty() {
             text.push_str(&format!("\n{}", table(&rows)));
-            text.push_str("\ncomplete: all files are there, with their sizes and headers; `bedplate checkpoint verify` reads every byte\n");
+            text.push_str("\ncomplete: all files are there, with their sizes and headers; ");
+            text.push_str("`bedplate checkpoint verify` reads every byte\n");
         }
         for id in &unfinished {
             text.push_str(&format!(

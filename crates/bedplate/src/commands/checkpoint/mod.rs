@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use bedplate_checkpoint::{Checkpoint, Manifest, Metric, StepId, Store};
 use clap::ValueEnum;
+use serde_json::{Value, json};
 
 use super::{Error, print};
 
@@ -93,7 +94,7 @@ impl Place {
         Ok(store.checkpoint(find(&steps, step)?)?)
     }
 
-    fn print(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> serde_json::Value) -> Result<(), Error> {
+    fn print(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<(), Error> {
         match self.format {
             // Names are whatever a run gave: none of them speaks to the terminal.
             Format::Text => print(&text().replace(|letter: char| letter.is_control() && letter != '\n', "\u{fffd}")),
@@ -157,13 +158,15 @@ fn shape(shape: &[u64]) -> String {
     if shape.is_empty() { "scalar".to_owned() } else { format!("{shape:?}") }
 }
 
-/// What every command tells of a checkpoint in JSON.
-fn summary(checkpoint: &Checkpoint) -> serde_json::Value {
+/// What every command tells of a checkpoint in JSON, damaged or not.
+fn named(id: StepId) -> Value {
+    json!({"name": id.to_string(), "step": id.step, "writer": id.generation})
+}
+
+/// What can be told of one that can be read.
+fn summary(checkpoint: &Checkpoint) -> Value {
     let Manifest { run, created, metrics, user, .. } = checkpoint.manifest();
-    serde_json::json!({
-        "name": checkpoint.id().to_string(),
-        "step": checkpoint.id().step,
-        "writer": checkpoint.id().generation,
+    let more = json!({
         "run": run,
         "created": created,
         "ranks": checkpoint.manifest().world_size(),
@@ -171,5 +174,14 @@ fn summary(checkpoint: &Checkpoint) -> serde_json::Value {
         "linked_bytes": checkpoint.linked_bytes(),
         "metrics": metrics,
         "user": user,
-    })
+    });
+    with(named(checkpoint.id()), more)
+}
+
+/// An object with the members of another.
+fn with(mut object: Value, more: Value) -> Value {
+    if let (Value::Object(all), Value::Object(more)) = (&mut object, more) {
+        all.extend(more);
+    }
+    object
 }

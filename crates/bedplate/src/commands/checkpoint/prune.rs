@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use bedplate_checkpoint::{Best, Depth, Direction, Retention};
 use serde_json::json;
 
-use super::{Error, Place, table};
+use super::{Error, Place, named, table, with};
 
 /// Options of `checkpoint prune`.
 #[derive(clap::Args, Debug)]
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let verdicts: Vec<_> = pruning
             .verdicts
             .iter()
-            .map(|verdict| json!({"name": verdict.id.to_string(), "step": verdict.id.step, "goes": verdict.keep.is_empty(), "keep": verdict.keep}))
+            .map(|verdict| with(named(verdict.id), json!({"goes": verdict.keep.is_empty(), "keep": verdict.keep})))
             .collect();
         json!({"checkpoints": verdicts, "notes": pruning.told, "removed": args.yes})
     })?;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bedplate_checkpoint::Bytes;
+use bedplate_checkpoint::{Bytes, TensorInfo};
 use serde_json::json;
 
 use super::{Error, Place, Step, metrics, shape, summary, table};
@@ -74,11 +74,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     };
     args.place.print(text, || {
         let mut object = summary(&checkpoint);
-        object["tensors"] = tensors
-            .iter()
-            .map(|tensor| json!({"name": tensor.name, "rank": tensor.rank, "dtype": tensor.dtype.name(), "shape": tensor.shape, "bytes": tensor.bytes(), "shards": tensor.shards}))
+        let tensor = |tensor: &TensorInfo<'_>| {
+            json!({
+                "name": tensor.name,
+                "rank": tensor.rank,
+                "dtype": tensor.dtype.name(),
+                "shape": tensor.shape,
+                "bytes": tensor.bytes(),
+                "shards": tensor.shards,
+            })
+        };
+        object["tensors"] = tensors.iter().map(tensor).collect();
+        object["blobs"] = blobs()
+            .map(|(rank, blob): (usize, _)| json!({"name": blob.name, "rank": rank, "bytes": blob.bytes()}))
             .collect();
-        object["blobs"] = blobs().map(|(rank, blob): (usize, _)| json!({"name": blob.name, "rank": rank, "bytes": blob.bytes()})).collect();
         object
     })?;
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bedplate_checkpoint::{Bytes, Depth};
 use serde_json::json;
 
-use super::{Error, Format, Place, Step, find, print};
+use super::{Error, Format, Place, Step, find, named, print, with};
 
 /// Options of `checkpoint verify`.
 #[derive(clap::Args, Debug)]
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         if args.place.format == Format::Json {
             let health = if faults.is_empty() { "verified" } else { "damaged" };
-            list.push(json!({"name": id.to_string(), "step": id.step, "writer": id.generation, "health": health, "bytes": bytes, "faults": faults}));
+            list.push(with(named(*id), json!({"health": health, "bytes": bytes, "faults": faults})));
         } else if faults.is_empty() {
             // As it goes: it may take minutes.
             print(&format!("{id}: verified, {}\n", Bytes(bytes)))?;
