@@ -213,6 +213,9 @@ fn prune_shows_first_and_removes_only_when_told_to() {
     exit 1
     ");
     assert_eq!(run.store().steps().unwrap().len(), 3);
+    // What would be ignored is refused.
+    assert!(run.bedplate(&["prune", "run", "--last", "1", "--best", "2"]).contains("--lowest <METRIC>|--highest"));
+    assert!(run.bedplate(&[&args[..], &["--highest", "accuracy"]].concat()).ends_with("exit 2"));
     insta::assert_snapshot!(run.bedplate(&[&args[..], &["--yes"]].concat()), @r"
     removed  step-000000000100-g00000001
     keep     step-000000000200-g00000001  lowest `loss`: 0.25

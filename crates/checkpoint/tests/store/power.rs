@@ -74,6 +74,8 @@ fn a_run_of_one_rank_loses_nothing_that_was_published() {
             sim.mark(step);
             store.prune(&last(2), Depth::Structure).unwrap();
         }
+        // Left behind, so that the next writer has something to sweep away, and may crash at that.
+        writer.save_part(one(start * 10 + 35, 1), 0, &Model::at(35, 0, SMALL).state()).unwrap();
     }
     let crashes = crash_everywhere(&sim, 1, 8);
     assert!(crashes > 1000, "only {crashes} crashes");

@@ -20,13 +20,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEPS")]
     every: Option<NonZeroU64>,
     /// Keep the best by this metric, the lowest
-    #[arg(long, value_name = "METRIC", conflicts_with = "highest")]
+    #[arg(long, value_name = "METRIC", group = "rated")]
     lowest: Option<String>,
     /// Keep the best by this metric, the highest
-    #[arg(long, value_name = "METRIC")]
+    #[arg(long, value_name = "METRIC", group = "rated")]
     highest: Option<String>,
     /// How many of the best
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", requires = "rated")]
     best: NonZeroUsize,
     /// Remove them, instead of only showing what would go
     #[arg(long)]
