@@ -58,7 +58,7 @@ impl Checkpoint {
         let fail = |source| Error::Io { doing: "write", path: path.display().to_string(), source };
         let mut tensors: Vec<(String, TensorInfo<'_>)> =
             self.tensors().into_iter().map(|one| (name(&one), one)).collect();
-        tensors.sort_by(|(a, one), (b, other)| order(one.dtype, a).cmp(&order(other.dtype, b)));
+        tensors.sort_by(|(a, one), (b, other)| order(one.dtype, one.shape, a).cmp(&order(other.dtype, other.shape, b)));
         let head = header(tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dtype, tensor.shape)));
         let head = head.map_err(Error::Input)?;
         let mut file = File::create_new(path).map_err(fail)?;

@@ -113,9 +113,11 @@ impl Header {
     }
 }
 
-/// The order of tensors in a file: wide elements first, so that each begins at a multiple of its element's size.
-pub(crate) fn order(dtype: DType, name: &str) -> (std::cmp::Reverse<u64>, &str) {
-    (std::cmp::Reverse(dtype.bits()), name)
+/// The order of tensors in a file: whole pages first, so that these begin on a page, too; then wide elements first, so that
+/// each begins at a multiple of its element's size.
+pub(crate) fn order<'a>(dtype: DType, shape: &[u64], name: &'a str) -> (bool, std::cmp::Reverse<u64>, &'a str) {
+    let is_pages = dtype.bytes(shape).is_some_and(|bytes| bytes.is_multiple_of(PAGE));
+    (!is_pages, std::cmp::Reverse(dtype.bits()), name)
 }
 
 /// Writes a header for tensors that come in this order; its length is a multiple of [`PAGE`].

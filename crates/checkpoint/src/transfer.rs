@@ -83,6 +83,13 @@ fn pieces(bytes: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     cuts(bytes.start, bytes.end - bytes.start, PIECE).map(|(start, end)| start..end)
 }
 
+/// Whether bytes can be written from where they are, around the page cache: whole pages in memory and in the file, and
+/// enough of them to be worth a write of their own.
+fn is_worth_no_copy(bytes: &[u8], offset: u64) -> bool {
+    let whole = |number: u64| number.is_multiple_of(PAGE);
+    bytes.len() as u64 >= BLOCK / 4 && whole(bytes.len() as u64) && whole(offset) && whole(bytes.as_ptr().addr() as u64)
+}
+
 /// Writes a header and what comes after it, one behind the other; gives the checksums of each of `contents`. Returns when
 /// all of it is durable.
 pub(crate) fn write(
@@ -100,6 +107,14 @@ pub(crate) fn write(
     let source = |index: usize| if index == 0 { header } else { contents[index - 1] };
     let cut = each(pieces(0..end).collect(), PIECE.min(end.next_multiple_of(PAGE)), |piece, buffer| {
         let mut sums = Vec::new();
+        // What was copied and is not yet written.
+        let mut copied = piece.start..piece.start;
+        let write_copied = |copied: &Range<u64>, buffer: &mut [u8]| {
+            let length = (copied.end - copied.start) as usize;
+            let padded = length.next_multiple_of(PAGE as usize);
+            buffer[length..padded].fill(0);
+            if length == 0 { Ok(()) } else { file.write_at(&buffer[..padded], copied.start).map_err(fail) }
+        };
         // The last that begins at or before the piece, and all that begin within it.
         let first = starts.partition_point(|start| *start <= piece.start) - 1;
         for index in (first..starts.len()).take_while(|index| starts[*index] < piece.end) {
@@ -108,16 +123,26 @@ pub(crate) fn write(
             if from >= to {
                 continue;
             }
-            for (from, to) in cuts(from, to - from, BLOCK) {
-                let part = &bytes[(from - start) as usize..(to - start) as usize];
-                buffer[(from - piece.start) as usize..(to - piece.start) as usize].copy_from_slice(part);
-                sums.push((index, from, Digest::of(part)));
+            let part = &bytes[(from - start) as usize..(to - start) as usize];
+            let direct = is_worth_no_copy(part, from);
+            if direct {
+                write_copied(&copied, buffer)?;
+                copied = to..to;
+            }
+            for (cut, past) in cuts(from, to - from, BLOCK) {
+                let block = &part[(cut - from) as usize..(past - from) as usize];
+                if !direct {
+                    let at = (cut - copied.start) as usize;
+                    buffer[at..at + block.len()].copy_from_slice(block);
+                    copied.end = past;
+                }
+                sums.push((index, cut, Digest::of(block)));
+            }
+            if direct {
+                file.write_at(part, from).map_err(fail)?;
             }
         }
-        let length = (piece.end - piece.start) as usize;
-        let padded = length.next_multiple_of(PAGE as usize);
-        buffer[length..padded].fill(0);
-        file.write_at(&buffer[..padded], piece.start).map_err(fail)?;
+        write_copied(&copied, buffer)?;
         Ok(sums)
     })?;
     file.finish(end).map_err(fail)?;
@@ -277,5 +302,65 @@ impl Source<'_> {
             })?;
         }
         Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in memory, and from where in memory each write came.
+    #[derive(Default)]
+    struct Memory(Mutex<(Vec<u8>, Vec<usize>)>);
+
+    impl WriteAt for Memory {
+        fn write_at(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+            assert!(
+                bytes.as_ptr().addr().is_multiple_of(4096)
+                    && bytes.len().is_multiple_of(4096)
+                    && offset.is_multiple_of(4096)
+            );
+            let (data, places) = &mut *self.0.lock().unwrap();
+            let end = offset as usize + bytes.len();
+            data.resize(data.len().max(end), 0);
+            data[offset as usize..end].copy_from_slice(bytes);
+            places.push(bytes.as_ptr().addr());
+            Ok(())
+        }
+
+        fn finish(&self, bytes: u64) -> std::io::Result<()> {
+            self.0.lock().unwrap().0.truncate(bytes as usize);
+            Ok(())
+        }
+    }
+
+    fn filled(bytes: usize, seed: u64) -> Aligned {
+        let mut memory = Aligned::new(bytes);
+        fastrand::Rng::with_seed(seed).fill(&mut memory);
+        memory
+    }
+
+    #[test]
+    fn whole_pages_are_written_from_where_they_are_and_all_else_in_whole_pages_too() {
+        let header = vec![b' '; 4096];
+        let large = filled(20 << 20, 1);
+        let pages = filled((3 << 20) + 4096, 2);
+        let odd = filled((9 << 20) + 77, 3);
+        let after = filled(1 << 20, 4);
+        // The last two do not begin on a page of the file; one of them not on one in memory.
+        let contents: [&[u8]; 6] = [&large, &pages, &[], &odd[5..], &[7; 3], &after];
+        let file = Memory::default();
+        let sums = write(&file, &header, &contents, &|error| panic!("{error}")).unwrap();
+        let (data, places) = file.0.into_inner().unwrap();
+        assert!(data == [&header, &contents.concat()[..]].concat());
+        for start in [large.as_ptr().addr(), pages.as_ptr().addr()] {
+            assert!(places.contains(&start), "it was copied");
+        }
+        let mut start = 4096;
+        for (bytes, sums) in contents.iter().zip(sums) {
+            let cut = |(from, to): (u64, u64)| Digest::of(&bytes[(from - start) as usize..(to - start) as usize]);
+            assert_eq!(cuts(start, bytes.len() as u64, BLOCK).map(cut).collect::<Vec<_>>(), sums);
+            start += bytes.len() as u64;
+        }
     }
 }

@@ -33,7 +33,8 @@ pub struct Tensor<'a> {
     /// Where that belongs, when it is a shard of a tensor that several ranks hold. Ranks that hold the same shard hold
     /// copies of it; without this, a tensor is a rank's own.
     pub global: Option<Global>,
-    /// Its elements, row-major, little endian.
+    /// Its elements, row-major, little endian. Where they begin on a page (4096 bytes) and are whole pages, they are written
+    /// from where they are; else they are copied on the way.
     pub data: &'a [u8],
 }
 
@@ -414,7 +415,7 @@ impl Writer {
         files: &mut Vec<DataFile>,
     ) -> Result<Vec<Record>> {
         let mut tensors = tensors.to_vec();
-        tensors.sort_by_key(|tensor| order(tensor.dtype, tensor.name));
+        tensors.sort_by_key(|tensor| order(tensor.dtype, &tensor.shape, tensor.name));
         let head =
             header(tensors.iter().map(|tensor| (tensor.name, tensor.dtype, &*tensor.shape))).map_err(Error::Input)?;
         let contents: Vec<&[u8]> = tensors.iter().map(|tensor| tensor.data).collect();

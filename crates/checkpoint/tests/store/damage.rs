@@ -204,13 +204,13 @@ fn a_hostile_part_is_refused_before_it_costs_memory() {
     "/etc/passwd.safetensors" is no name of a data file
     it lists a file twice
     `base.weight` has an impossible shape
-    `base.weight` would have 2048000000000 bytes from 4104, rank-00000.safetensors has 10066
+    `base.weight` would have 2048000000000 bytes from 4096, rank-00000.safetensors has 10066
     `base.weight` has 1 checksums, 0 are needed
     rank-00000.safetensors cannot be cut into blocks of 1 bytes
     rank-00000.safetensors cannot be cut into blocks of 9223372036854775808 bytes
     rank-00000.safetensors cannot have 10066 bytes with a header of 0
-    `step` would have 8 bytes from 18446744073709551615, rank-00000.safetensors has 10066
-    `step` and `base.weight` share bytes
+    `base.weight` would have 4096 bytes from 18446744073709551615, rank-00000.safetensors has 10066
+    `base.weight` and `step` share bytes
     `adapter` is in file 9, which is not listed
     there is no rank 0 of 4000000000
     there is no rank 1 of 1

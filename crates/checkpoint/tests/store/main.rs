@@ -1,6 +1,32 @@
 //! The store as a training run meets it: saves, crashes, damage, other writers, full disks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+/// A filesystem that does one thing in its own way, and everything else as the one in its first field.
+macro_rules! files_but_for {
+    (impl $([$($generics:tt)*])? for $type:ty { $($own:item)* }; and $($method:ident)*) => {
+        impl $(<$($generics)*>)? bedplate_checkpoint::Files for $type {
+            $($own)*
+            $(files_but_for!(@ $method);)*
+        }
+    };
+    (@ shown) => { fn shown(&self, path: &str) -> String { self.0.shown(path) } };
+    (@ list) => { fn list(&self, folder: &str) -> std::io::Result<Vec<String>> { self.0.list(folder) } };
+    (@ read) => { fn read(&self, path: &str, most: u64) -> std::io::Result<Vec<u8>> { self.0.read(path, most) } };
+    (@ open) => { fn open(&self, path: &str) -> std::io::Result<Box<dyn bedplate_checkpoint::ReadAt>> { self.0.open(path) } };
+    (@ create_folder) => { fn create_folder(&self, path: &str) -> std::io::Result<()> { self.0.create_folder(path) } };
+    (@ create) => {
+        fn create(&self, path: &str, bytes: u64) -> std::io::Result<Box<dyn bedplate_checkpoint::WriteAt>> {
+            self.0.create(path, bytes)
+        }
+    };
+    (@ link) => { fn link(&self, from: &str, to: &str) -> std::io::Result<()> { self.0.link(from, to) } };
+    (@ rename) => { fn rename(&self, from: &str, to: &str) -> std::io::Result<()> { self.0.rename(from, to) } };
+    (@ remove_file) => { fn remove_file(&self, path: &str) -> std::io::Result<()> { self.0.remove_file(path) } };
+    (@ remove_folder) => { fn remove_folder(&self, path: &str) -> std::io::Result<()> { self.0.remove_folder(path) } };
+    (@ sync_folder) => { fn sync_folder(&self, path: &str) -> std::io::Result<()> { self.0.sync_folder(path) } };
+    (@ free) => { fn free(&self) -> Option<u64> { self.0.free() } };
+}
+
 mod damage;
 mod faults;
 mod interchange;

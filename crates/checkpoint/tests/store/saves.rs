@@ -86,44 +86,11 @@ fn a_new_writer_shares_files_only_of_what_it_has_read_itself() {
 fn where_there_are_no_links_everything_is_written() {
     /// FAT, many FUSE and object stores behind one.
     struct NoLinks(Sim);
-    impl bedplate_checkpoint::Files for NoLinks {
+    files_but_for!(impl for NoLinks {
         fn link(&self, _: &str, _: &str) -> std::io::Result<()> {
             Err(std::io::ErrorKind::PermissionDenied.into())
         }
-        fn shown(&self, path: &str) -> String {
-            self.0.shown(path)
-        }
-        fn list(&self, folder: &str) -> std::io::Result<Vec<String>> {
-            self.0.list(folder)
-        }
-        fn read(&self, path: &str, most: u64) -> std::io::Result<Vec<u8>> {
-            self.0.read(path, most)
-        }
-        fn open(&self, path: &str) -> std::io::Result<Box<dyn bedplate_checkpoint::ReadAt>> {
-            self.0.open(path)
-        }
-        fn create_folder(&self, path: &str) -> std::io::Result<()> {
-            self.0.create_folder(path)
-        }
-        fn create(&self, path: &str, bytes: u64) -> std::io::Result<Box<dyn bedplate_checkpoint::WriteAt>> {
-            self.0.create(path, bytes)
-        }
-        fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
-            self.0.rename(from, to)
-        }
-        fn remove_file(&self, path: &str) -> std::io::Result<()> {
-            self.0.remove_file(path)
-        }
-        fn remove_folder(&self, path: &str) -> std::io::Result<()> {
-            self.0.remove_folder(path)
-        }
-        fn sync_folder(&self, path: &str) -> std::io::Result<()> {
-            self.0.sync_folder(path)
-        }
-        fn free(&self) -> Option<u64> {
-            self.0.free()
-        }
-    }
+    }; and shown list read open create_folder create rename remove_file remove_folder sync_folder free);
     let store = Store::on(Arc::new(NoLinks(Sim::new())));
     let mut writer = take_over(&store);
     let first = save(&mut writer, 1).unwrap();

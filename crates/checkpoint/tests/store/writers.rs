@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use bedplate_checkpoint::{Depth, Error, Files, ReadAt, Store, WriteAt};
+use bedplate_checkpoint::{Depth, Error, Store};
 
 use crate::sim::Sim;
 use crate::{Model, SMALL, folder, id, info, one, resumed, save, take_over, told};
@@ -48,7 +48,7 @@ fn a_new_pod_that_died_before_it_could_sweep_has_taken_over_all_the_same() {
 /// Does something right before the rename that publishes.
 struct Before<F: Fn() + Send + Sync>(Sim, Mutex<Option<F>>);
 
-impl<F: Fn() + Send + Sync> Files for Before<F> {
+files_but_for!(impl [F: Fn() + Send + Sync] for Before<F> {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         if from.starts_with("step-")
             && to.starts_with("step-")
@@ -60,40 +60,7 @@ impl<F: Fn() + Send + Sync> Files for Before<F> {
         }
         self.0.rename(from, to)
     }
-    fn shown(&self, path: &str) -> String {
-        self.0.shown(path)
-    }
-    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        self.0.list(folder)
-    }
-    fn read(&self, path: &str, most: u64) -> io::Result<Vec<u8>> {
-        self.0.read(path, most)
-    }
-    fn open(&self, path: &str) -> io::Result<Box<dyn ReadAt>> {
-        self.0.open(path)
-    }
-    fn create_folder(&self, path: &str) -> io::Result<()> {
-        self.0.create_folder(path)
-    }
-    fn create(&self, path: &str, bytes: u64) -> io::Result<Box<dyn WriteAt>> {
-        self.0.create(path, bytes)
-    }
-    fn link(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.link(from, to)
-    }
-    fn remove_file(&self, path: &str) -> io::Result<()> {
-        self.0.remove_file(path)
-    }
-    fn remove_folder(&self, path: &str) -> io::Result<()> {
-        self.0.remove_folder(path)
-    }
-    fn sync_folder(&self, path: &str) -> io::Result<()> {
-        self.0.sync_folder(path)
-    }
-    fn free(&self) -> Option<u64> {
-        self.0.free()
-    }
-}
+}; and shown list read open create_folder create link remove_file remove_folder sync_folder free);
 
 #[test]
 fn a_stale_pod_that_slept_between_its_last_look_and_the_rename_publishes_nothing_either() {
