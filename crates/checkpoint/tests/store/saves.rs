@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bedplate_checkpoint::{Best, DType, Depth, Direction, Error, Info, Region, Retention, Saved, State, Store, Tensor};
 
 use crate::sim::Sim;
-use crate::{Model, SMALL, folder, id, info, last, resumed, save, take_over, told};
+use crate::{Model, SMALL, folder, folder_in_memory, id, info, last, resumed, save, take_over, told};
 
 fn file_of(folder: &Path, step: u64) -> PathBuf {
     let folder = folder.join("run").join(id(step, 1).to_string());
@@ -251,4 +251,27 @@ fn a_folder_of_another_run_is_refused_and_stays_as_it_was() {
     let name = id(9, 1).to_string();
     std::fs::rename(folder.path().join("other").join(&name), folder.path().join("run").join(&name)).unwrap();
     assert!(matches!(resumed(&store, 1), Err(Error::OtherRun { .. })));
+}
+
+#[test]
+fn a_removal_by_hand_never_races_with_a_save_that_shares_files() {
+    let (_folder, store) = folder_in_memory();
+    let mut writer = take_over(&store);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let linked = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                store.prune(&last(1), Depth::Structure).unwrap();
+            }
+        });
+        let steps = 1..=200;
+        let linked = steps.map(|step| save(&mut writer, step).unwrap().linked).filter(|linked| *linked > 0).count();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        linked
+    });
+    assert!(linked > 0, "nothing was shared");
+    for id in store.steps().unwrap() {
+        store.checkpoint(id).and_then(|checkpoint| checkpoint.verify(Depth::Data)).unwrap();
+    }
+    assert_eq!(resumed(&store, 1).unwrap(), (Some(200), vec![]));
 }
