@@ -28,6 +28,9 @@ _bedplate() {
             bedplate,check)
                 cmd="bedplate__subcmd__check"
                 ;;
+            bedplate,checkpoint)
+                cmd="bedplate__subcmd__checkpoint"
+                ;;
             bedplate,completions)
                 cmd="bedplate__subcmd__completions"
                 ;;
@@ -94,6 +97,48 @@ _bedplate() {
             bedplate__subcmd__apf__subcmd__help,help)
                 cmd="bedplate__subcmd__apf__subcmd__help__subcmd__help"
                 ;;
+            bedplate__subcmd__checkpoint,diff)
+                cmd="bedplate__subcmd__checkpoint__subcmd__diff"
+                ;;
+            bedplate__subcmd__checkpoint,export)
+                cmd="bedplate__subcmd__checkpoint__subcmd__export"
+                ;;
+            bedplate__subcmd__checkpoint,help)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help"
+                ;;
+            bedplate__subcmd__checkpoint,ls)
+                cmd="bedplate__subcmd__checkpoint__subcmd__ls"
+                ;;
+            bedplate__subcmd__checkpoint,prune)
+                cmd="bedplate__subcmd__checkpoint__subcmd__prune"
+                ;;
+            bedplate__subcmd__checkpoint,show)
+                cmd="bedplate__subcmd__checkpoint__subcmd__show"
+                ;;
+            bedplate__subcmd__checkpoint,verify)
+                cmd="bedplate__subcmd__checkpoint__subcmd__verify"
+                ;;
+            bedplate__subcmd__checkpoint__subcmd__help,diff)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__diff"
+                ;;
+            bedplate__subcmd__checkpoint__subcmd__help,export)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__export"
+                ;;
+            bedplate__subcmd__checkpoint__subcmd__help,help)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__help"
+                ;;
+            bedplate__subcmd__checkpoint__subcmd__help,ls)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__ls"
+                ;;
+            bedplate__subcmd__checkpoint__subcmd__help,prune)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__prune"
+                ;;
+            bedplate__subcmd__checkpoint__subcmd__help,show)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__show"
+                ;;
+            bedplate__subcmd__checkpoint__subcmd__help,verify)
+                cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__verify"
+                ;;
             bedplate__subcmd__help,apf)
                 cmd="bedplate__subcmd__help__subcmd__apf"
                 ;;
@@ -105,6 +150,9 @@ _bedplate() {
                 ;;
             bedplate__subcmd__help,check)
                 cmd="bedplate__subcmd__help__subcmd__check"
+                ;;
+            bedplate__subcmd__help,checkpoint)
+                cmd="bedplate__subcmd__help__subcmd__checkpoint"
                 ;;
             bedplate__subcmd__help,completions)
                 cmd="bedplate__subcmd__help__subcmd__completions"
@@ -163,6 +211,24 @@ _bedplate() {
             bedplate__subcmd__help__subcmd__apf,explain)
                 cmd="bedplate__subcmd__help__subcmd__apf__subcmd__explain"
                 ;;
+            bedplate__subcmd__help__subcmd__checkpoint,diff)
+                cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__diff"
+                ;;
+            bedplate__subcmd__help__subcmd__checkpoint,export)
+                cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__export"
+                ;;
+            bedplate__subcmd__help__subcmd__checkpoint,ls)
+                cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__ls"
+                ;;
+            bedplate__subcmd__help__subcmd__checkpoint,prune)
+                cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__prune"
+                ;;
+            bedplate__subcmd__help__subcmd__checkpoint,show)
+                cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__show"
+                ;;
+            bedplate__subcmd__help__subcmd__checkpoint,verify)
+                cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__verify"
+                ;;
             bedplate__subcmd__help__subcmd__impact,delete)
                 cmd="bedplate__subcmd__help__subcmd__impact__subcmd__delete"
                 ;;
@@ -185,7 +251,7 @@ _bedplate() {
 
     case "${cmd}" in
         bedplate)
-            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac rules init schema completions man help"
+            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac checkpoint rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -430,6 +496,272 @@ _bedplate() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        bedplate__subcmd__checkpoint)
+            opts="-h --help ls verify show diff export prune help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__diff)
+            opts="-h --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__export)
+            opts="-h --format --step --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --step)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help)
+            opts="ls verify show diff export prune help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__ls)
+            opts="-h --format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__prune)
+            opts="-h --format --last --every --lowest --highest --best --yes --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lowest)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --highest)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --best)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__show)
+            opts="-h --format --step --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --step)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__checkpoint__subcmd__verify)
+            opts="-h --format --step --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --step)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         bedplate__subcmd__completions)
             opts="-h --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -463,7 +795,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help)
-            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac rules init schema completions man help"
+            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac checkpoint rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -535,6 +867,104 @@ _bedplate() {
         bedplate__subcmd__help__subcmd__check)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__checkpoint)
+            opts="ls verify show diff export prune"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__checkpoint__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__checkpoint__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__checkpoint__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__checkpoint__subcmd__prune)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__checkpoint__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__checkpoint__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -1,6 +1,7 @@
 //! The commands against a cluster, as a person meets them.
 
 use bedplate_tests::{job, pytorch};
+use serde_json::json;
 
 use crate::cluster;
 

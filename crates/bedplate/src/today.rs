@@ -8,6 +8,12 @@ pub(crate) fn today() -> String {
     day(seconds / 86_400)
 }
 
+/// A moment in UTC, as `YYYY-MM-DD HH:MM:SS`.
+pub(crate) fn moment(since_1970: u64) -> String {
+    let second = since_1970 % 86_400;
+    format!("{} {:02}:{:02}:{:02}", day(since_1970 / 86_400), second / 3600, second / 60 % 60, second % 60)
+}
+
 /// A day since 1970 by the proleptic Gregorian calendar (H. Hinnant, `civil_from_days`).
 fn day(since_1970: u64) -> String {
     let z = since_1970 + 719_468;
@@ -27,5 +33,6 @@ mod tests {
         assert_eq!(super::day(0), "1970-01-01");
         assert_eq!(super::day(19_782), "2024-02-29");
         assert_eq!(super::day(20_818), "2026-12-31");
+        assert_eq!(super::moment(20_818 * 86_400 + 86_399), "2026-12-31 23:59:59");
     }
 }

@@ -4,6 +4,7 @@ mod apf;
 mod apply;
 mod audit;
 mod check;
+mod checkpoint;
 mod cluster;
 mod explain;
 mod fix;
@@ -71,6 +72,8 @@ enum Command {
     Trail(trail::Args),
     /// Print the ClusterRole that a command needs
     Rbac(rbac::Args),
+    /// Look after the checkpoints of a training run: list, verify, compare, export, prune
+    Checkpoint(checkpoint::Args),
     /// List the rules, or print the page of one
     Rules(rules::Args),
     /// Write a commented bedplate.yaml that fits the manifests that are there
@@ -100,6 +103,9 @@ pub(crate) enum Error {
     /// A cluster.
     #[error(transparent)]
     Cluster(#[from] bedplate_cluster::Error),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] bedplate_checkpoint::Error),
     /// Anything else, as a sentence.
     #[error("{0}")]
     Other(String),
@@ -124,6 +130,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Apf(args) => apf::run(&args),
         Command::Trail(args) => trail::run(&args),
         Command::Rbac(args) => rbac::run(&args),
+        Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => reference::schema(&args),
