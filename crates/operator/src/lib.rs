@@ -8,7 +8,7 @@
 //!   knowledge: what is watched ─▶ the webhook        upkeep: the guards stay as they were made (the leader)
 //!   audit: reports of what is there (the leader)
 //!   trail: refusals, unlocks, exemptions on record
-//!   deploy: every object that it takes to run this, from one table
+//!   deploy: every object that it takes to run this, from one table        chart: the same for Helm
 //! ```
 //!
 //! What must not fail open never depends on this: it is compiled into policies of the API server
@@ -17,6 +17,7 @@
 pub mod admission;
 pub mod audit;
 pub mod certificate;
+pub mod chart;
 pub mod deploy;
 pub mod events;
 pub mod knowledge;
