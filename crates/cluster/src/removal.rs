@@ -38,7 +38,10 @@ impl Cluster {
         let mut present = Vec::new();
         for object in objects {
             let Ok(place) = self.place(&object) else { continue };
-            if self.get(place).await?.is_some_and(|live| is_managed_by(&live, &[names::FIELD_MANAGER, "Helm"])) {
+            // The chart makes no namespace: one of Helm's is another chart's.
+            let makers: &[&str] =
+                if object["kind"] == "Namespace" { &[names::FIELD_MANAGER] } else { &[names::FIELD_MANAGER, "Helm"] };
+            if self.get(place).await?.is_some_and(|live| is_managed_by(&live, makers)) {
                 present.push(object);
             }
         }

@@ -127,7 +127,7 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("README.md", include_str!("chart/README.md").to_owned()),
         ("values.yaml", values.iter().map(|(setting, value)| setting.text(value)).collect::<Vec<_>>().join("\n")),
         ("values.schema.json", format!("{:#}\n", schema())),
-        ("crds/bedplate.yaml", definitions.join("---\n")),
+        ("crds/definitions.yaml", definitions.join("---\n")),
         ("templates/NOTES.txt", notes(&namespace)),
         ("templates/operator.yaml", format!("{}{}", only_here(), text(&objects))),
         ("templates/webhooks.yaml", only(".Values.webhooks", &webhooks)),
