@@ -1493,12 +1493,16 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__render)
-            opts="-h --crds --static --operator --image --help"
+            opts="-h --crds --static --operator --helm --image --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --helm)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1665,7 +1669,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__uninstall)
-            opts="-h --kubeconfig --context --request-timeout --help"
+            opts="-h --kubeconfig --context --request-timeout --keep-namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

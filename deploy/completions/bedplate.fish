@@ -90,7 +90,9 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand rollback" -s h -l help
 complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -l request-timeout -d 'Seconds that the API server may be silent' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -l keep-namespace -d 'Leave Bedplate\'s namespace, for what else is in it'
 complete -c bedplate -n "__fish_bedplate_using_subcommand uninstall" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand render" -l helm -d 'The Helm chart of this version, into a folder: its files are written, others there stay' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand render" -l image -d 'The image of the operator: one that was built with deploy/Dockerfile' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand render" -l crds -d 'The definitions only'
 complete -c bedplate -n "__fish_bedplate_using_subcommand render" -l static -d 'Policies for the API server\'s `staticManifestsDir` (Kubernetes 1.37): nobody deletes the guards through the API'

@@ -72,6 +72,10 @@ const TOOLS: &[Tool] = &[
     Tool { name: "coredns", version: "1.15.0", seconds: 140, source: Source::Module {
         folder: "coredns", programs: &[("github.com/coredns/coredns", "coredns")], links: &[], stamp: "",
     } },
+    Tool { name: "helm", version: "4.3.1", seconds: 150, source: Source::Module {
+        folder: "helm", programs: &[("helm.sh/helm/v4/cmd/helm", "helm")], links: &[],
+        stamp: "-X helm.sh/helm/v4/internal/version.version=v4.3.1",
+    } },
     Tool { name: "cel-cost", version: "0.37.2", seconds: 120, source: Source::Module {
         folder: "cel-cost", programs: &[(".", "cel-cost")], links: &[], stamp: "",
     } },

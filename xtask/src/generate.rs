@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use bedplate_devcluster::run::{bedplate, root};
+use bedplate_devcluster::run::{bedplate, files_below, root};
 
 /// Arguments of `bedplate`, and the file that its output becomes. None may be called `bedplate.yaml`: that is the name of
 /// a profile, and `bedplate check deploy/` would take it for one.
@@ -21,6 +21,10 @@ const OUTPUTS: &[(&[&str], &str)] = &[
     (&["man"], "docs/bedplate.1"),
 ];
 
+/// Arguments of `bedplate` that a folder follows, and where its files belong.
+const FOLDERS: &[(&[&str], &str)] =
+    &[(&["rules", "--markdown"], "docs/rules"), (&["render", "--helm"], "deploy/helm/bedplate")];
+
 pub(crate) fn run(check: bool) -> Result<ExitCode, String> {
     let program = bedplate(false)?;
     let mut stale = Vec::new();
@@ -31,23 +35,25 @@ pub(crate) fn run(check: bool) -> Result<ExitCode, String> {
         }
         place(&root().join(file), &output.stdout, check, file, &mut stale)?;
     }
-    // The pages go to a folder of their own first: pages of rules that are gone have to go too.
-    let fresh = root().join("target/generated-rules");
-    let _ = std::fs::remove_dir_all(&fresh);
-    let made = Command::new(&program).args(["rules", "--markdown"]).arg(&fresh).status();
-    if !made.map_err(|error| error.to_string())?.success() {
-        return Err("bedplate rules --markdown failed".to_owned());
-    }
-    let pages = root().join("docs/rules");
-    for name in names(&fresh)? {
-        let text = std::fs::read(fresh.join(&name)).map_err(|error| error.to_string())?;
-        place(&pages.join(&name), &text, check, &format!("docs/rules/{name}"), &mut stale)?;
-    }
-    let kept = names(&fresh)?;
-    for name in names(&pages).unwrap_or_default().into_iter().filter(|name| !kept.contains(name)) {
-        stale.push(format!("docs/rules/{name} (no such rule)"));
-        if !check {
-            std::fs::remove_file(pages.join(name)).map_err(|error| error.to_string())?;
+    for (args, shown) in FOLDERS {
+        // To a folder of their own first: files that are made no longer have to go too.
+        let fresh = root().join("target/generated").join(shown);
+        let _ = std::fs::remove_dir_all(&fresh);
+        let made = Command::new(&program).args(*args).arg(&fresh).status();
+        if !made.map_err(|error| error.to_string())?.success() {
+            return Err(format!("bedplate {} failed", args.join(" ")));
+        }
+        let folder = root().join(shown);
+        let kept = files_below(&fresh)?;
+        for name in &kept {
+            let text = std::fs::read(fresh.join(name)).map_err(|error| error.to_string())?;
+            place(&folder.join(name), &text, check, &format!("{shown}/{}", name.display()), &mut stale)?;
+        }
+        for name in files_below(&folder)?.into_iter().filter(|name| !kept.contains(name)) {
+            stale.push(format!("{shown}/{} (made no longer)", name.display()));
+            if !check {
+                std::fs::remove_file(folder.join(name)).map_err(|error| error.to_string())?;
+            }
         }
     }
     if check && !stale.is_empty() {
@@ -55,13 +61,6 @@ pub(crate) fn run(check: bool) -> Result<ExitCode, String> {
     }
     println!("generated files: {}", if stale.is_empty() { "unchanged".to_owned() } else { stale.join(", ") });
     Ok(ExitCode::SUCCESS)
-}
-
-fn names(folder: &Path) -> Result<Vec<String>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    Ok(names)
 }
 
 fn place(path: &Path, text: &[u8], check: bool, shown: &str, stale: &mut Vec<String>) -> Result<(), String> {

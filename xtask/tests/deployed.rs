@@ -4,10 +4,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bedplate_devcluster::{Cluster, Image, run};
+use bedplate_devcluster::{Cluster, Image, run, tools};
 use common::{Down, can_have_a_node, eventually, kubectl, stdout, try_kubectl, up};
 
 const NAME: &str = "test-of-the-operator";
@@ -70,6 +71,78 @@ fn pods_of_the_operator_answer_keep_the_guards_and_go_without_a_trace() {
         ""
     );
     assert!(!try_kubectl(&cluster, &["get", "namespace", namespace]).status.success());
+
+    as_a_release_of_helm(&program, &cluster, &image);
+}
+
+/// Who takes an operator away with Helm leaves what it made: guards that nobody keeps any more, and a locked cluster.
+fn as_a_release_of_helm(program: &Path, cluster: &Cluster, image: &str) {
+    const KINDS: &str = "validatingadmissionpolicies,validatingadmissionpolicybindings,customresourcedefinitions,\
+                         mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings,\
+                         roles,rolebindings,serviceaccounts,services,secrets,configmaps,leases,deployments,\
+                         poddisruptionbudgets,jobs";
+    const ENFORCED: &str = "profile.modes.admission=enforce,profile.modes.deletion=enforce";
+    let there = || -> BTreeSet<String> {
+        let all = kubectl(cluster, &["get", KINDS, "--all-namespaces", "--output=name"]);
+        // Helm's own records of a release.
+        all.lines().filter(|name| !name.contains("sh.helm.release")).map(str::to_owned).collect()
+    };
+    let before = there();
+    let chart = run::root().join("deploy/helm/bedplate").display().to_string();
+    let image = format!("image={image}");
+    let put = ["bedplate", &chart, "--namespace=bedplate-system", "--create-namespace", "--wait", "--timeout=180s"];
+    let with = |command: &'static str, values: &'static str| {
+        helm(cluster, &[&[command], &put[..], &["--set", &image, "--set", values]].concat())
+    };
+    let prove = || Command::new(program).arg("prove").env("KUBECONFIG", cluster.kubeconfig()).output().unwrap();
+
+    // At first it only tells.
+    let told = with("install", "auditEvery=1m");
+    assert!(told.contains("bedplate prove") && told.contains("kubectl annotate namespace bedplate-system "), "{told}");
+    eventually(|| {
+        let binding = ["get", "validatingadmissionpolicybinding", "admission-audit.bedplate.dev"];
+        try_kubectl(cluster, &binding).status.success().then_some(()).ok_or_else(|| logs(cluster))
+    });
+    assert!(stdout(&prove()).contains("the mode of gpu-ceiling is `audit`"));
+    // Helm never changes a definition: the operator does.
+    let crd = "stabilityprofiles.bedplate.dev";
+    kubectl(
+        cluster,
+        &["patch", "crd", crd, "--type=json", "--patch", r#"[{"op":"remove","path":"/spec/names/shortNames"}]"#],
+    );
+    eventually(|| {
+        let names = kubectl(cluster, &["get", "crd", crd, "--output=jsonpath={.spec.names.shortNames}"]);
+        names.contains("stability").then_some(()).ok_or_else(|| logs(cluster))
+    });
+
+    with("upgrade", ENFORCED);
+    eventually(|| refused(cluster, "admission webhook \"explain.bedplate.dev\" denied the request"));
+    eventually(|| prove().status.success().then_some(()).ok_or_else(|| stdout(&prove())));
+
+    // By mistake: the operator goes, what it made holds.
+    let remove = ["uninstall", "bedplate", "--namespace=bedplate-system", "--wait", "--timeout=180s"];
+    helm(cluster, &[&remove[..], &["--no-hooks"]].concat());
+    refused(cluster, "ValidatingAdmissionPolicy 'admission.bedplate.dev' with binding").unwrap();
+    with("install", ENFORCED);
+    eventually(|| refused(cluster, "admission webhook \"explain.bedplate.dev\" denied the request"));
+
+    // As meant: nothing is left, and nobody is locked out.
+    helm(cluster, &remove);
+    assert_eq!(before.symmetric_difference(&there()).collect::<Vec<_>>(), Vec::<&String>::new());
+    let big = cluster.folder.join("big.json").display().to_string();
+    eventually(|| {
+        let made = try_kubectl(cluster, &["create", "--dry-run=server", "--filename", &big]);
+        made.status.success().then_some(()).ok_or_else(|| format!("{made:?}"))
+    });
+    kubectl(cluster, &["delete", "namespace", "bedplate-system", "--timeout=120s"]);
+}
+
+/// `helm`, which is expected to go well; gives what it prints.
+fn helm(cluster: &Cluster, arguments: &[&str]) -> String {
+    let mut helm = Command::new(tools::get("helm").unwrap().program().unwrap());
+    let output = helm.args(arguments).env("KUBECONFIG", cluster.kubeconfig()).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}\n{}", logs(cluster));
+    stdout(&output)
 }
 
 fn rolled_out(cluster: &Cluster) {

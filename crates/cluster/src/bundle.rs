@@ -474,8 +474,13 @@ pub fn title(object: &Value) -> String {
 
 /// Whether an object says that Bedplate made it.
 pub(crate) fn is_managed(object: &Value) -> bool {
+    is_managed_by(object, &[names::FIELD_MANAGER])
+}
+
+/// Whether an object says that one of these made it.
+pub(crate) fn is_managed_by(object: &Value, makers: &[&str]) -> bool {
     let label = "/metadata/labels/app.kubernetes.io~1managed-by";
-    object.pointer(label).and_then(Value::as_str) == Some(names::FIELD_MANAGER)
+    object.pointer(label).and_then(Value::as_str).is_some_and(|maker| makers.contains(&maker))
 }
 
 pub(crate) fn is_ours(object: &Value) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bedplate_model::names;
 use serde_json::Value;
 
-use crate::bundle::{ADMISSION, OWN_KINDS, is_from_file, is_managed, is_ours, title};
+use crate::bundle::{ADMISSION, OWN_KINDS, is_from_file, is_managed, is_managed_by, is_ours, title};
 use crate::{Cluster, Error, Place};
 
 /// How long the API server may take to act on what it has stored, and how often it is asked meanwhile.
@@ -30,7 +30,7 @@ fn runs(object: &Value) -> bool {
 }
 
 impl Cluster {
-    /// Which of some objects are here, and were made by Bedplate.
+    /// Which of some objects are here, and were made by Bedplate or by Helm of Bedplate's chart.
     ///
     /// # Errors
     /// No rights.
@@ -38,7 +38,10 @@ impl Cluster {
         let mut present = Vec::new();
         for object in objects {
             let Ok(place) = self.place(&object) else { continue };
-            if self.get(place).await?.is_some_and(|live| is_managed(&live)) {
+            // The chart makes no namespace: one of Helm's is another chart's.
+            let makers: &[&str] =
+                if object["kind"] == "Namespace" { &[names::FIELD_MANAGER] } else { &[names::FIELD_MANAGER, "Helm"] };
+            if self.get(place).await?.is_some_and(|live| is_managed_by(&live, makers)) {
                 present.push(object);
             }
         }

@@ -93,6 +93,8 @@ enum What {
     Workloads(fn(&Kind) -> bool),
     /// Kinds by group and name.
     Kinds(&'static [(&'static str, &'static str)]),
+    /// Objects by group, kind and name.
+    Named(&'static [(&'static str, &'static str, &'static str)]),
     /// ConfigMaps of a namespace: the one of that name, or all.
     Texts(&'static str, Option<&'static str>),
 }
@@ -110,7 +112,7 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
 }
 
 use Task::{Apf, Apply, Audit, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
-use What::{Kinds, Texts, These, Workloads};
+use What::{Kinds, Named, Texts, These, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
 const GUARDS: What = These(ADMISSION, &["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
@@ -118,19 +120,32 @@ const PROFILES: What = These(names::GROUP, &["stabilityprofiles"]);
 const EXEMPTIONS: What = These(names::GROUP, &["exemptions"]);
 const OWN: What = These(names::GROUP, &["stabilityprofiles", "exemptions"]);
 
-/// The kinds of what runs the operator.
-pub const OPERATOR: &[(&str, &str)] = &[
-    ("", "Namespace"),
-    ("", "ServiceAccount"),
-    ("", "Service"),
-    ("apps", "Deployment"),
-    ("policy", "PodDisruptionBudget"),
-    ("rbac.authorization.k8s.io", "ClusterRole"),
-    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
-    ("rbac.authorization.k8s.io", "Role"),
-    ("rbac.authorization.k8s.io", "RoleBinding"),
-    (ADMISSION, "MutatingWebhookConfiguration"),
-    (ADMISSION, "ValidatingWebhookConfiguration"),
+/// The name of nearly everything that runs the operator: its Deployment, its account, its roles, its Lease.
+pub const OPERATOR_NAME: &str = "bedplate-operator";
+/// The name of the Secret with the operator's certificates.
+pub const OPERATOR_SECRET: &str = "bedplate-webhook";
+
+/// What runs the operator, and what it makes for itself.
+#[rustfmt::skip]
+pub const OPERATOR: &[(&str, &str, &str)] = &[
+    ("", "Namespace", names::NAMESPACE),
+    ("", "ServiceAccount", OPERATOR_NAME),
+    ("", "Service", OPERATOR_NAME),
+    ("", "Secret", OPERATOR_SECRET),
+    ("coordination.k8s.io", "Lease", OPERATOR_NAME),
+    ("apps", "Deployment", OPERATOR_NAME),
+    ("policy", "PodDisruptionBudget", OPERATOR_NAME),
+    ("rbac.authorization.k8s.io", "ClusterRole", OPERATOR_NAME),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding", OPERATOR_NAME),
+    ("rbac.authorization.k8s.io", "Role", OPERATOR_NAME),
+    ("rbac.authorization.k8s.io", "RoleBinding", OPERATOR_NAME),
+    (ADMISSION, "MutatingWebhookConfiguration", names::GROUP),
+    (ADMISSION, "ValidatingWebhookConfiguration", names::GROUP),
+];
+
+const OWN_DEFINITIONS: &[(&str, &str, &str)] = &[
+    ("apiextensions.k8s.io", "CustomResourceDefinition", "stabilityprofiles.bedplate.dev"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition", "exemptions.bedplate.dev"),
 ];
 
 /// What the last apply has changed, as it was.
@@ -166,9 +181,9 @@ const TABLE: &[Row] = &[
     row(&[Uninstall, Rollback], &["delete"], JOURNAL, "it is needed no more"),
     row(&[Uninstall], &["delete"], TRAIL, "what is on record goes last"),
     row(&[Uninstall], &["list", "delete"], GUARDS, "the guards"),
-    row(&[Uninstall], &["get", "delete"], DEFINITIONS, "the definitions; their objects go with them"),
+    row(&[Uninstall], &["get", "delete"], Named(OWN_DEFINITIONS), "the definitions; their objects go with them"),
     row(&[Uninstall], &["list"], OWN, "what goes with the definitions is named"),
-    row(&[Uninstall], &["get", "delete"], Kinds(OPERATOR), "what runs the operator, where it does"),
+    row(&[Uninstall], &["get", "delete"], Named(OPERATOR), "what runs the operator, and what that made"),
     row(&[Uninstall], &["list"], These("", &["pods"]), "the operator's pods have to have ended"),
     row(&[Uninstall], &["list", "delete"], Kinds(reports::KINDS), "what the operator reported"),
     row(&[Prove], &["create"], Workloads(EVERY), "dry runs: what must not be created"),
@@ -187,32 +202,27 @@ const TABLE: &[Row] = &[
 ];
 
 impl Row {
-    /// Its resources by group, in the table's order.
-    fn resources(&self) -> Vec<(&'static str, Vec<String>)> {
-        let mut groups: Vec<(&'static str, Vec<String>)> = Vec::new();
-        let mut add = |group: &'static str, resource: String| match groups.iter_mut().find(|(known, _)| *known == group)
-        {
-            Some((_, resources)) if resources.contains(&resource) => {}
-            Some((_, resources)) => resources.push(resource),
-            None => groups.push((group, vec![resource])),
+    /// Its resources by group and name, in the table's order. A creation has no name that could be asked for.
+    fn resources(&self) -> Vec<(&'static str, Option<&'static str>, Vec<String>)> {
+        let mut groups: Vec<(&'static str, Option<&'static str>, Vec<String>)> = Vec::new();
+        let mut add = |group: &'static str, name: Option<&'static str>, resource: String| {
+            let name = name.filter(|_| self.verbs != ["create"]);
+            match groups.iter_mut().find(|(known, named, _)| (*known, *named) == (group, name)) {
+                Some((.., resources)) if resources.contains(&resource) => {}
+                Some((.., resources)) => resources.push(resource),
+                None => groups.push((group, name, vec![resource])),
+            }
         };
         match &self.what {
-            These(group, resources) => resources.iter().for_each(|resource| add(group, (*resource).to_owned())),
+            These(group, resources) => resources.iter().for_each(|resource| add(group, None, (*resource).to_owned())),
             Workloads(which) => {
-                WORKLOADS.iter().filter(|kind| which(kind)).for_each(|kind| add(kind.group, kind.plural()));
+                WORKLOADS.iter().filter(|kind| which(kind)).for_each(|kind| add(kind.group, None, kind.plural()));
             }
-            Kinds(kinds) => kinds.iter().for_each(|(group, kind)| add(group, plural(kind))),
-            Texts(..) => add("", "configmaps".to_owned()),
+            Kinds(kinds) => kinds.iter().for_each(|(group, kind)| add(group, None, plural(kind))),
+            Named(objects) => objects.iter().for_each(|(group, kind, name)| add(group, Some(name), plural(kind))),
+            Texts(_, name) => add("", *name, "configmaps".to_owned()),
         }
         groups
-    }
-
-    /// The one object that it is about, where it is about one. A creation has no name that could be asked for.
-    fn named(&self) -> Option<&'static str> {
-        match self.what {
-            Texts(_, name) if self.verbs != ["create"] => name,
-            _ => None,
-        }
     }
 
     /// The one namespace that it is about, where it is about one.
@@ -293,10 +303,10 @@ pub struct Rule {
 pub fn rules(task: Task) -> Vec<Rule> {
     let rows = TABLE.iter().filter(|row| row.tasks.contains(&task));
     rows.flat_map(|row| {
-        row.resources().into_iter().map(|(group, resources)| Rule {
+        row.resources().into_iter().map(|(group, name, resources)| Rule {
             group,
             resources,
-            names: row.named().map(str::to_owned).into_iter().collect(),
+            names: name.map(str::to_owned).into_iter().collect(),
             namespace: row.namespace(),
             verbs: row.verbs,
             why: row.why,
@@ -439,6 +449,18 @@ mod tests {
                 });
                 assert!(given, "{}: {right:?}", task.name());
             }
+        }
+    }
+
+    /// Whoever could take away the definition of any kind could end every training.
+    #[test]
+    fn who_uninstalls_may_delete_nothing_of_others() {
+        let definitions = bedplate_guarantees::definitions();
+        let names: Vec<_> = definitions.iter().filter_map(|object| object["metadata"]["name"].as_str()).collect();
+        assert_eq!(OWN_DEFINITIONS.iter().map(|(.., name)| *name).collect::<Vec<_>>(), names);
+        let guards_and_reports = [ADMISSION, "openreports.io", "wgpolicyk8s.io"];
+        for right in of(Uninstall).into_iter().filter(|right| right.verb == "delete" && right.name.is_none()) {
+            assert!(guards_and_reports.contains(&&*right.group), "{right:?}");
         }
     }
 

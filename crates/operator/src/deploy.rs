@@ -9,19 +9,21 @@ use bedplate_model::{Profile, names};
 use serde_json::{Value, json};
 
 /// Name of the Secret with the certificates.
-pub const SECRET: &str = "bedplate-webhook";
+pub const SECRET: &str = rights::OPERATOR_SECRET;
 /// Name of the Lease of the leader.
-pub const LEASE: &str = "bedplate-operator";
+pub const LEASE: &str = NAME;
 /// Name of both webhook configurations.
 pub const CONFIGURATION: &str = names::GROUP;
 /// Name of the Deployment, the Service, the ServiceAccount.
-pub const NAME: &str = "bedplate-operator";
+pub const NAME: &str = rights::OPERATOR_NAME;
 /// Label of a namespace that the webhook is not to be asked about: `"false"`. What must not fail open holds there too.
 pub const OPT_OUT: &str = "bedplate.dev/webhook";
 /// Port of the webhook.
 pub const PORT: u16 = 8443;
 /// Port of health and metrics.
 pub const HEALTH_PORT: u16 = 8080;
+/// How often the leader audits the cluster, where nobody says otherwise.
+pub const AUDIT_EVERY: &str = "10m";
 /// Seconds that an API server waits for an answer.
 const TIMEOUT: u8 = 3;
 /// Seconds for which a replica answers on after it was told to stop: until endpoints have changed everywhere.
@@ -337,13 +339,23 @@ fn metadata(name: &str, namespace: Option<&str>) -> Value {
 }
 
 /// An object, and why it has each of its rules where it is a role.
-struct Object {
-    object: Value,
-    reasons: Vec<&'static str>,
+pub(crate) struct Object {
+    pub(crate) object: Value,
+    pub(crate) reasons: Vec<&'static str>,
+}
+
+impl From<Value> for Object {
+    fn from(object: Value) -> Self {
+        Self { object, reasons: Vec::new() }
+    }
 }
 
 impl Object {
-    fn text(&self) -> String {
+    pub(crate) fn kind(&self) -> &str {
+        self.object["kind"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn text(&self) -> String {
         rbac::text(&self.object, &self.reasons)
     }
 }
@@ -355,13 +367,23 @@ pub fn objects(image: &str) -> Vec<Value> {
     all(image).into_iter().map(|object| object.object).collect()
 }
 
+/// What the operator makes for itself in its namespace, by name only.
+#[must_use]
+pub fn made() -> [Value; 2] {
+    let own = Some(names::NAMESPACE);
+    [
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata(SECRET, own) }),
+        json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata(LEASE, own) }),
+    ]
+}
+
 /// [`objects`] as YAML, with the reason of each right.
 #[must_use]
 pub fn text(image: &str) -> String {
     all(image).iter().map(Object::text).collect::<Vec<_>>().join("---\n")
 }
 
-fn all(image: &str) -> Vec<Object> {
+pub(crate) fn all(image: &str) -> Vec<Object> {
     let own = Some(names::NAMESPACE);
     let selector = json!({ "app.kubernetes.io/name": NAME });
     let mut namespace =
@@ -370,32 +392,31 @@ fn all(image: &str) -> Vec<Object> {
         namespace["metadata"]["labels"][format!("pod-security.kubernetes.io/{mode}")] = "restricted".into();
     }
     namespace["metadata"]["annotations"] = json!({ names::DELETE_PROTECTION: "true" });
-    let plain = |object: Value| Object { object, reasons: Vec::new() };
     let mut all = vec![
-        plain(namespace),
-        plain(
+        Object::from(namespace),
+        Object::from(
             json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, own), "automountServiceAccountToken": false }),
         ),
         role("ClusterRole", None, &cluster_rights()),
-        plain(binding("ClusterRoleBinding", "ClusterRole", None)),
+        Object::from(binding("ClusterRoleBinding", "ClusterRole", None)),
     ];
     for (namespace, rights) in namespaced_rights() {
         all.push(role("Role", Some(namespace), &rights));
-        all.push(plain(binding("RoleBinding", "Role", Some(namespace))));
+        all.push(Object::from(binding("RoleBinding", "Role", Some(namespace))));
     }
     all.extend([
-        plain(json!({
+        Object::from(json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata(NAME, own),
             "spec": { "selector": selector, "ports": [{ "name": "webhook", "port": 443, "targetPort": "webhook" }] },
         })),
-        plain(json!({
+        Object::from(json!({
             "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata(NAME, own),
             "spec": { "maxUnavailable": 1, "selector": { "matchLabels": selector }, "unhealthyPodEvictionPolicy": "AlwaysAllow" },
         })),
-        plain(deployment(image, &selector)),
+        Object::from(deployment(image, &selector)),
     ]);
     // Last: an API server that finds nobody there yet goes on without.
-    all.extend(webhooks(&Address::Service).into_iter().map(plain));
+    all.extend(webhooks(&Address::Service).into_iter().map(Object::from));
     all
 }
 
@@ -425,7 +446,7 @@ fn deployment(image: &str, selector: &Value) -> Value {
                     "containers": [{
                         "name": "operator",
                         "image": image,
-                        "args": ["serve", "--log-format=json", format!("--drain={DRAIN}s")],
+                        "args": ["serve", "--log-format=json", format!("--drain={DRAIN}s"), format!("--audit-every={AUDIT_EVERY}")],
                         "env": [{ "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }],
                         "ports": [
                             { "name": "webhook", "containerPort": PORT },
@@ -505,11 +526,12 @@ mod tests {
 
     /// `bedplate uninstall` may take away all of it.
     #[test]
-    fn the_kinds_of_the_operator_are_known_to_the_table_of_rights() {
-        for object in objects(PLACEHOLDER) {
-            let text = |key: &str| object[key].as_str().unwrap();
-            let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
-            assert!(bedplate_cluster::rights::OPERATOR.contains(&(group, text("kind"))), "{group} {}", text("kind"));
+    fn the_objects_of_the_operator_are_known_to_the_table_of_rights() {
+        for object in objects(PLACEHOLDER).into_iter().chain(made()) {
+            let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap();
+            let group = text("/apiVersion").split_once('/').map_or("", |(group, _)| group);
+            let known = (group, text("/kind"), text("/metadata/name"));
+            assert!(rights::OPERATOR.contains(&known), "{known:?}");
         }
     }
 

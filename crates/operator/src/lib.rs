@@ -9,7 +9,7 @@
 //!   audit: reports of what is there (the leader)
 //!   demand: what workloads ask for together, counted while the profile limits it
 //!   trail: refusals, unlocks, exemptions on record
-//!   deploy: every object that it takes to run this, from one table
+//!   deploy: every object that it takes to run this, from one table        chart: the same for Helm
 //! ```
 //!
 //! What must not fail open never depends on this: it is compiled into policies of the API server
@@ -18,6 +18,7 @@
 pub mod admission;
 pub mod audit;
 pub mod certificate;
+pub mod chart;
 pub mod demand;
 pub mod deploy;
 pub mod events;

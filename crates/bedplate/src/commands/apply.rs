@@ -59,6 +59,9 @@ pub(crate) struct RollbackArgs {
 pub(crate) struct UninstallArgs {
     #[command(flatten)]
     target: Target,
+    /// Leave Bedplate's namespace, for what else is in it
+    #[arg(long)]
+    keep_namespace: bool,
 }
 
 /// Objects of one kind that are told by name.
@@ -170,7 +173,10 @@ fn differences(a: &Value, b: &Value, path: &str, found: &mut Vec<String>) {
 pub(crate) fn uninstall(args: &UninstallArgs) -> Result<ExitCode, Error> {
     wait(async {
         let cluster = args.target.connect_for(Task::Uninstall, None).await?;
-        let operator = cluster.present(deploy::objects(deploy::PLACEHOLDER)).await?;
+        let mut operator = deploy::objects(deploy::PLACEHOLDER);
+        operator.extend(deploy::made());
+        operator.retain(|object| !(args.keep_namespace && object["kind"] == "Namespace"));
+        let operator = cluster.present(operator).await?;
         let mut count = 0;
         let mut failed = None;
         let outcome = cluster

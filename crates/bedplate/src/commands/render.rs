@@ -1,5 +1,6 @@
 //! `bedplate render`: the objects of `apply` as text, for those who apply by other means.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bedplate_cluster::bundle::first_profile;
@@ -7,7 +8,7 @@ use bedplate_cluster::yaml;
 use bedplate_guarantees::deletion::enforce::{OLDER_SERVERS, static_objects};
 use bedplate_guarantees::enforce;
 use bedplate_model::Profile;
-use bedplate_operator::deploy;
+use bedplate_operator::{chart, deploy};
 
 use super::{Error, print};
 
@@ -23,12 +24,19 @@ pub(crate) struct Args {
     /// What runs the operator: Deployment, rights, webhooks
     #[arg(long, conflicts_with_all = ["crds", "static_policies"])]
     operator: bool,
+    /// The Helm chart of this version, into a folder: its files are written, others there stay
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["crds", "static_policies", "operator"])]
+    helm: Option<PathBuf>,
     /// The image of the operator: one that was built with deploy/Dockerfile
     #[arg(long, value_name = "IMAGE", requires = "operator", default_value = deploy::PLACEHOLDER)]
     image: String,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
+    if let Some(folder) = &args.helm {
+        write_all(folder, &chart::files())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.operator {
         if args.image == deploy::PLACEHOLDER {
             anstream::eprintln!(
@@ -52,4 +60,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     let texts: Vec<_> = objects.iter().map(yaml::text).collect();
     print(&format!("{head}{}", texts.join("---\n")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_all(folder: &Path, files: &[(&str, String)]) -> Result<(), Error> {
+    for (name, text) in files {
+        let path = folder.join(name);
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
+        written.map_err(|error| Error::Other(format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
 }

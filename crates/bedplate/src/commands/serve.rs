@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "90d")]
     certificate_life: Duration,
     /// How often the leader audits the cluster, for reports, status and metrics; 0s: never
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10m")]
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = deploy::AUDIT_EVERY)]
     audit_every: Duration,
     /// How long it answers on after SIGTERM, until nobody sends it requests any more
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]

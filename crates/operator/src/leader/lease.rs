@@ -64,6 +64,8 @@ async fn turn(leases: &Api<Lease>, name: &str, candidate: &mut Candidate, start:
     let wanted = candidate.record(record.as_ref(), String::new());
     let mut new = lease.unwrap_or_default();
     new.metadata.name = Some(name.to_owned());
+    let labels = new.metadata.labels.get_or_insert_default();
+    labels.insert("app.kubernetes.io/managed-by".to_owned(), bedplate_model::names::FIELD_MANAGER.to_owned());
     let now = now();
     let spec = new.spec.get_or_insert_with(LeaseSpec::default);
     if spec.holder_identity.as_deref() != Some(&wanted.holder) {
