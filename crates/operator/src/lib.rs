@@ -7,7 +7,7 @@
 //!   server: TLS, limits, routes        health, metrics: plain HTTP beside it
 //!   knowledge: what is watched ─▶ the webhook        upkeep: the guards stay as they were made (the leader)
 //!   audit: reports of what is there (the leader)
-//!   trail: refusals, unlocks, exemptions on record
+//!   trail: refusals, unlocks, exemptions on record        traces: OpenTelemetry, where a collector is named
 //!   deploy: every object that it takes to run this, from one table        chart: the same for Helm
 //! ```
 //!
@@ -26,6 +26,7 @@ pub mod log;
 pub mod metrics;
 pub mod run;
 pub mod server;
+pub mod traces;
 pub mod trail;
 pub mod upkeep;
 
