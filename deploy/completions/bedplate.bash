@@ -1573,7 +1573,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__serve)
-            opts="-v -h --kubeconfig --context --request-timeout --listen --health --name --namespace --tls-cert --tls-key --certificate-life --audit-every --drain --profile --log-format --verbose --help"
+            opts="-v -h --kubeconfig --context --request-timeout --listen --health --name --namespace --tls-cert --tls-key --certificate-life --audit-every --drain --profile --otlp-endpoint --log-format --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1628,6 +1628,10 @@ _bedplate() {
                     return 0
                     ;;
                 --profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --otlp-endpoint)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

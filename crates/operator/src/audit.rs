@@ -19,6 +19,7 @@ use bedplate_report::policy::Policy;
 use crate::leader::Turns;
 use crate::metrics::{Findings, Metrics};
 use crate::server::health::{Health, Part};
+use crate::traces::traced;
 
 /// A new leader waits until the others have settled: a restart of everything is no time to list everything.
 const FIRST: Duration = Duration::from_secs(20);
@@ -31,7 +32,7 @@ pub async fn keep(mut cluster: Cluster, every: Duration, health: Arc<Health>, me
             .during(async {
                 tokio::time::sleep(FIRST.min(every)).await;
                 loop {
-                    let state = round(&mut cluster, &metrics).await.map_err(|error| error.to_string());
+                    let state = traced("audit", round(&mut cluster, &metrics)).await.map_err(|error| error.to_string());
                     health.set(Part::Audit, state);
                     tokio::time::sleep(every).await;
                 }

@@ -8,7 +8,7 @@
 //!   knowledge: what is watched ─▶ the webhook        upkeep: the guards stay as they were made (the leader)
 //!   audit: reports of what is there (the leader)
 //!   demand: what workloads ask for together, counted while the profile limits it
-//!   trail: refusals, unlocks, exemptions on record
+//!   trail: refusals, unlocks, exemptions on record        traces: OpenTelemetry, where a collector is named
 //!   deploy: every object that it takes to run this, from one table        chart: the same for Helm
 //! ```
 //!
@@ -28,6 +28,7 @@ pub mod log;
 pub mod metrics;
 pub mod run;
 pub mod server;
+pub mod traces;
 pub mod trail;
 pub mod upkeep;
 

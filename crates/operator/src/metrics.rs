@@ -152,6 +152,11 @@ impl Metrics {
         self.requests.get_or_create(&Request { stage, outcome }).inc();
     }
 
+    /// Tells how many spans no collector has got, too.
+    pub fn count_dropped(&mut self, dropped: &Counter) {
+        self.registry.register("spans_dropped", "Spans that no collector has got", dropped.clone());
+    }
+
     /// Everything as OpenMetrics text.
     #[must_use]
     pub fn text(&self) -> String {

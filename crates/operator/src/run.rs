@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::server::health::{self, Health, Part};
 use crate::server::routes::{Knowledge, Webhook};
 use crate::server::{Limits, Server, listen, serve};
+use crate::traces::Traces;
 use crate::{audit, demand, deploy, events, knowledge, trail, upkeep};
 
 /// How to run.
@@ -50,6 +51,8 @@ pub struct Options {
     pub audit_every: Duration,
     /// How long it goes on to answer after it was told to stop: until nobody sends it requests any more.
     pub drain: Duration,
+    /// Where spans are sent, if anywhere.
+    pub traces: Option<Traces>,
 }
 
 /// What decisions rest on.
@@ -87,7 +90,7 @@ pub(crate) fn today() -> String {
 ///
 /// # Errors
 /// What keeps it from starting. What fails later is logged, shown by `/readyz`, and tried again.
-pub async fn run(options: Options, source: Source) -> Result<(), Error> {
+pub async fn run(mut options: Options, source: Source) -> Result<(), Error> {
     let bound = |address: SocketAddr| listen(address).map_err(|why| Error::Listen { address, why });
     let (webhook_listener, health_listener) = (bound(options.address)?, bound(options.health)?);
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
@@ -98,10 +101,18 @@ pub async fn run(options: Options, source: Source) -> Result<(), Error> {
         .map_err(|error| start(&error))?;
     let resolver = Arc::new(Resolver::default());
     let tls = tls(Arc::clone(&resolver)).map_err(|error| start(&error))?;
-    let metrics = Arc::new(Metrics::default());
+    let traces = options.traces.take();
+    let mut metrics = Metrics::default();
+    if let Some(traces) = &traces {
+        metrics.count_dropped(&traces.dropped);
+    }
+    let metrics = Arc::new(metrics);
     let (stop, stopping) = watch::channel(false);
     let (close, closing) = watch::channel(false);
     let mut work = JoinSet::new();
+    if let Some(traces) = traces {
+        work.spawn(traces.send(stopping.clone()));
+    }
     let webhook = Webhook::new(Arc::clone(&metrics), Limits::WEBHOOK, today);
 
     let mut parts = vec![Part::Certificate, Part::Knowledge];

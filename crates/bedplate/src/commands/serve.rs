@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bedplate_model::names;
 use bedplate_operator::run::{Options, Source};
-use bedplate_operator::{deploy, log, run};
+use bedplate_operator::{deploy, log, run, traces};
 use clap::ValueEnum;
 
 use super::Error;
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Judge by this profile, without any cluster; needs --tls-cert and --tls-key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     profile: Option<PathBuf>,
+    /// Send traces to this collector, over OTLP/HTTP: http://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     log_format: Format,
@@ -95,9 +98,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         Some(path) => Some(profile::load(Some(path), std::path::Path::new("."))?.profile),
         None => None,
     };
+    let traced = traces::traces(args.otlp_endpoint.as_deref());
+    let (tracer, traces) = traced.map_err(|why| Error::Other(format!("--otlp-endpoint: {why}")))?.unzip();
     log::start(
         args.log_format == Format::Json,
         if args.verbose { tracing::Level::DEBUG } else { tracing::Level::INFO },
+        tracer,
     );
     let mut names = deploy::service_names();
     names.extend(args.name.iter().cloned());
@@ -114,6 +120,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         files: args.tls_cert.clone().zip(args.tls_key.clone()),
         audit_every: args.audit_every,
         drain: args.drain,
+        traces,
     };
     // Decisions are short; a second thread keeps them going beside a large one.
     let runtime =

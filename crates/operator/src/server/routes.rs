@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+use tracing::field::Empty;
 
 use super::Limits;
 use crate::admission::{self, Answer, Malformed, Request};
@@ -185,6 +186,15 @@ impl Webhook {
     /// From bytes to bytes. A panic is ours alone: the next request finds everything as it was.
     fn decide(&self, stage: Stage, body: &Bytes) -> Result<Vec<u8>, Failure> {
         let started = Instant::now();
+        let span = tracing::info_span!(
+            "admission",
+            stage = stage.name,
+            kind = Empty,
+            namespace = Empty,
+            decision = Empty,
+            rules = Empty
+        );
+        let _in_it = span.enter();
         let knowledge = self.knowledge();
         let today = (self.today)();
         let decided = catch_unwind(AssertUnwindSafe(|| {
@@ -218,6 +228,9 @@ impl Webhook {
         for rule in &rules {
             self.metrics.refusals.get_or_create(&RuleLabel { rule }).inc();
         }
+        let rules = rules.join(",");
+        span.record("kind", &*request.kind).record("namespace", &*request.namespace);
+        span.record("decision", outcome).record("rules", &*rules);
         tracing::info!(
             stage = stage.name,
             outcome,
@@ -227,7 +240,7 @@ impl Webhook {
             name = request.name,
             user = request.user,
             dry_run = request.dry_run,
-            rules = rules.join(","),
+            rules,
             warnings = answer.warnings.len(),
             uid = request.uid,
             micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),

@@ -31,6 +31,7 @@ use serde_json::Value;
 use crate::leader::Turns;
 use crate::metrics::{Metrics, Repair};
 use crate::server::health::{Health, Part};
+use crate::traces::traced;
 use drift::{Writer, last_writer, newer};
 
 /// Group and kind of what is watched, and whether only objects of ours are.
@@ -105,7 +106,7 @@ impl Keeper {
         let mut moves = self.moves(&watched);
         let mut patience = PATIENCE[0];
         loop {
-            let wait = match self.round().await {
+            let wait = match traced("guards", self.round()).await {
                 Ok(()) => {
                     self.health.set(Part::Guards, Ok(()));
                     patience = PATIENCE[0];
