@@ -3,8 +3,12 @@
 //! Sources, by file, are those of Kubernetes 1.37 (`k8s.io/apiserver`).
 
 pub mod bootstrap;
+pub mod borrowing;
 pub mod matching;
+pub mod queues;
+pub mod sharding;
 pub mod shares;
+pub mod simulate;
 pub mod types;
 
 pub use matching::{Request, Shadow, first_match, shadowed};
