@@ -406,7 +406,8 @@ mod tests {
         fn seats_add_up(steps in prop::collection::vec((0..4_u8, 0..20_u64, 1..4_u64, 0..3_u64, 0..5_000_000_u64), 1..300), limit in 1_u64..8) {
             let mut set = QueueSet::new(Some(QUEUING), limit);
             let (mut now, mut next) = (0, 0);
-            let (mut running, mut held): (Vec<(u32, u64)>, Vec<(u32, u64)>) = (Vec::new(), Vec::new());
+            let mut running: Vec<(u32, u64)> = Vec::new();
+            let mut held: Vec<(u32, u64)> = Vec::new();
             let mut widths = std::collections::HashMap::new();
             let mut waiting: Vec<u32> = Vec::new();
             for (what, flow, seats, after, passed) in steps {

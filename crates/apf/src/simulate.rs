@@ -161,9 +161,18 @@ struct Processor {
     running: BinaryHeap<Reverse<(OrderedTime, Ticket)>>,
 }
 
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
+/// A virtual time, which is never NaN.
+#[derive(Clone, Copy, PartialEq)]
 struct OrderedTime(f64);
+
 impl Eq for OrderedTime {}
+
+impl PartialOrd for OrderedTime {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Ord for OrderedTime {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)

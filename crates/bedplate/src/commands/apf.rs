@@ -11,6 +11,7 @@ use bedplate_cluster::lanes::{FlowControl, Seen};
 use bedplate_cluster::rights::Task;
 use bedplate_cluster::{Cluster, Resource};
 
+use super::apf_simulate::{self, EXAMPLE, Simulate};
 use super::cluster::{Target, wait};
 use super::{Error, print};
 
@@ -27,6 +28,8 @@ pub(crate) struct Args {
 enum Action {
     /// Which lane a request rides in, and why
     Explain(Explain),
+    /// What a load would do to each lane
+    Simulate(Simulate),
 }
 
 /// A request.
@@ -62,10 +65,20 @@ struct Explain {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
-    let Action::Explain(explain) = &args.action;
+    if let Action::Simulate(Simulate { example: true, .. }) = &args.action {
+        print(EXAMPLE)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     wait(async {
         let cluster = args.target.connect_for(Task::Apf, None).await?;
         let flow_control = cluster.flow_control().await?;
+        let explain = match &args.action {
+            Action::Explain(explain) => explain,
+            Action::Simulate(load) => {
+                apf_simulate::run(load, &flow_control)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
         let (user, groups) = match &explain.user {
             Some(user) => {
                 let given = explain.groups.iter().filter(|group| !implied_groups(user).contains(group));

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod apf;
+mod apf_simulate;
 mod apply;
 mod audit;
 mod check;
