@@ -91,11 +91,17 @@ _bedplate() {
             bedplate__subcmd__apf,help)
                 cmd="bedplate__subcmd__apf__subcmd__help"
                 ;;
+            bedplate__subcmd__apf,simulate)
+                cmd="bedplate__subcmd__apf__subcmd__simulate"
+                ;;
             bedplate__subcmd__apf__subcmd__help,explain)
                 cmd="bedplate__subcmd__apf__subcmd__help__subcmd__explain"
                 ;;
             bedplate__subcmd__apf__subcmd__help,help)
                 cmd="bedplate__subcmd__apf__subcmd__help__subcmd__help"
+                ;;
+            bedplate__subcmd__apf__subcmd__help,simulate)
+                cmd="bedplate__subcmd__apf__subcmd__help__subcmd__simulate"
                 ;;
             bedplate__subcmd__checkpoint,diff)
                 cmd="bedplate__subcmd__checkpoint__subcmd__diff"
@@ -211,6 +217,9 @@ _bedplate() {
             bedplate__subcmd__help__subcmd__apf,explain)
                 cmd="bedplate__subcmd__help__subcmd__apf__subcmd__explain"
                 ;;
+            bedplate__subcmd__help__subcmd__apf,simulate)
+                cmd="bedplate__subcmd__help__subcmd__apf__subcmd__simulate"
+                ;;
             bedplate__subcmd__help__subcmd__checkpoint,diff)
                 cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__diff"
                 ;;
@@ -265,7 +274,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf)
-            opts="-h --kubeconfig --context --request-timeout --help explain help"
+            opts="-h --kubeconfig --context --request-timeout --help explain simulate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -349,7 +358,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf__subcmd__help)
-            opts="explain help"
+            opts="explain simulate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -383,6 +392,70 @@ _bedplate() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf__subcmd__help__subcmd__simulate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf__subcmd__simulate)
+            opts="-h --mix --example --with --seconds --seed --server-concurrency --cores --kubeconfig --context --request-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --mix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --with)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seconds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cores)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -809,7 +882,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help__subcmd__apf)
-            opts="explain"
+            opts="explain simulate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -823,6 +896,20 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help__subcmd__apf__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__apf__subcmd__simulate)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

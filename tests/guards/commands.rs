@@ -107,3 +107,40 @@ fn which_lane_a_request_rides_in_is_told_and_the_server_agrees() {
     c.k("delete flowschema ml-leases").accepted();
     c.bedplate("apf explain --resource nonsense").refused("this cluster serves no `nonsense`");
 }
+
+/// A pair of lanes was made by hand, and the first flood showed that it had the wrong numbers.
+#[test]
+fn lanes_are_tried_before_they_are_made() {
+    let c = cluster();
+    let level = |name: &str, more: serde_json::Value| {
+        let mut limited = json!({ "limitResponse": { "type": "Queue", "queuing": { "queues": 16, "handSize": 2, "queueLengthLimit": 50 } } });
+        limited.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "kind": "PriorityLevelConfiguration", "metadata": { "name": name }, "spec": { "type": "Limited", "limited": limited } })
+    };
+    let schema = |name: &str, precedence: u32, subject: serde_json::Value| {
+        json!({ "kind": "FlowSchema", "metadata": { "name": name }, "spec": {
+            "matchingPrecedence": precedence, "priorityLevelConfiguration": { "name": name }, "distinguisherMethod": { "type": "ByUser" },
+            "rules": [{ "subjects": [subject], "resourceRules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"] }] }] } })
+    };
+    let lanes = json!({ "items": [
+        level("ml-controllers", json!({ "nominalConcurrencyShares": 60 })),
+        level("ml-users", json!({ "nominalConcurrencyShares": 5, "borrowingLimitPercent": 0 })),
+        schema("ml-controllers", 1000, json!({ "kind": "ServiceAccount", "serviceAccount": { "namespace": "kubeflow", "name": "training-operator" } })),
+        schema("ml-users", 8000, json!({ "kind": "Group", "group": { "name": "system:serviceaccounts:team-a" } })),
+    ] });
+    let file = c.cluster.folder.join("lanes.yaml");
+    std::fs::write(&file, lanes.to_string()).unwrap();
+    let told = c.bedplate(&format!("apf simulate --with {}", file.display())).accepted();
+    // The last number of `p50 / p99` of the operator, before and after.
+    let p99 = |part: &str| {
+        let line = part.lines().find(|line| line.starts_with("training-operator")).unwrap();
+        line.split_whitespace().nth(6).unwrap().parse::<f64>().unwrap()
+    };
+    let (before, after) = told.split_once("after:").unwrap();
+    assert!(
+        before.contains("training-operator  workload-low") && after.contains("training-operator  ml-controllers"),
+        "{told}"
+    );
+    assert!(p99(before) > 3.0 * p99(after), "{told}");
+    c.k("get flowschema ml-users").refused("not found");
+}

@@ -1,7 +1,6 @@
 //! The command line: one file a command.
 
 mod apf;
-mod apf_simulate;
 mod apply;
 mod audit;
 mod check;

@@ -11,17 +11,17 @@ use bedplate_cluster::lanes::FlowControl;
 use bedplate_model::document::{Limits, parse};
 use serde::Deserialize;
 
-use super::{Error, print};
+use crate::commands::{Error, print};
 
 /// A load, and what to change.
 #[derive(clap::Args, Debug)]
-pub(crate) struct Simulate {
+pub(super) struct Simulate {
     /// The load: who sends what [default: an operator beside a search that floods; --example prints it]
     #[arg(long, value_name = "FILE")]
     mix: Option<PathBuf>,
     /// Print the default load, to begin with
     #[arg(long)]
-    pub(crate) example: bool,
+    pub(super) example: bool,
     /// FlowSchemas and PriorityLevelConfigurations to add: shown before and after
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub(crate) struct Simulate {
 }
 
 /// The load that is there without a file.
-pub(crate) const EXAMPLE: &str = "\
+pub(super) const EXAMPLE: &str = "\
 # Who sends what to the API server. Times are of a core of its own; a source has `clients` that wait for their answers, or
 # a `rate` a second.
 sources:
@@ -191,7 +191,7 @@ fn changed(flow_control: &FlowControl, path: &Path) -> Result<FlowControl, Error
     Ok(changed)
 }
 
-pub(crate) fn run(args: &Simulate, flow_control: &FlowControl) -> Result<(), Error> {
+pub(super) fn run(args: &Simulate, flow_control: &FlowControl) -> Result<(), Error> {
     let load = match &args.mix {
         Some(path) => sources(&read(path)?, &path.display().to_string())?,
         None => sources(EXAMPLE, "the default load")?,

@@ -1,4 +1,4 @@
-//! `bedplate apf`: flow control (API Priority and Fairness) of a cluster.
+//! `bedplate apf explain`: which lane a request rides in, and why.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -8,33 +8,13 @@ use bedplate_apf::matching::{Miss, Request, Target as Asked, Verdict, flow, impl
 use bedplate_apf::types::{FlowSchema, PriorityLevel};
 use bedplate_apf::{concurrency, shares::Part};
 use bedplate_cluster::lanes::{FlowControl, Seen};
-use bedplate_cluster::rights::Task;
 use bedplate_cluster::{Cluster, Resource};
 
-use super::apf_simulate::{self, EXAMPLE, Simulate};
-use super::cluster::{Target, wait};
-use super::{Error, print};
-
-/// Options of `apf`.
-#[derive(clap::Args, Debug)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    target: Target,
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(clap::Subcommand, Debug)]
-enum Action {
-    /// Which lane a request rides in, and why
-    Explain(Explain),
-    /// What a load would do to each lane
-    Simulate(Simulate),
-}
+use crate::commands::{Error, print};
 
 /// A request.
 #[derive(clap::Args, Debug)]
-struct Explain {
+pub(super) struct Explain {
     /// Who sends it: a user, or `system:serviceaccount:NAMESPACE:NAME` [default: you]
     #[arg(long = "as", value_name = "USER")]
     user: Option<String>,
@@ -64,43 +44,25 @@ struct Explain {
     kubectl: Vec<String>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
-    if let Action::Simulate(Simulate { example: true, .. }) = &args.action {
-        print(EXAMPLE)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    wait(async {
-        let cluster = args.target.connect_for(Task::Apf, None).await?;
-        let flow_control = cluster.flow_control().await?;
-        let explain = match &args.action {
-            Action::Explain(explain) => explain,
-            Action::Simulate(load) => {
-                apf_simulate::run(load, &flow_control)?;
-                return Ok(ExitCode::SUCCESS);
-            }
-        };
-        let (user, groups) = match &explain.user {
-            Some(user) => {
-                let given = explain.groups.iter().filter(|group| !implied_groups(user).contains(group));
-                (user.clone(), given.cloned().chain(implied_groups(user)).collect())
-            }
-            None => cluster.identity().await?,
-        };
-        let mut same = true;
-        for (verb, target, resource) in explain.requests(&cluster)? {
-            let request = Request { user: user.clone(), groups: groups.clone(), verb, target };
-            let own = explain.user.as_ref().is_none_or(|user| *user == cluster.user);
-            let seen = if explain.offline {
-                None
-            } else {
-                Some(cluster.seen_lane(&flow_control, &request, resource, !own).await?)
-            };
-            let (text, agrees) = told(&flow_control, &request, seen.as_ref(), explain.server_concurrency);
-            same &= agrees;
-            print(&text)?;
+pub(super) async fn run(explain: &Explain, cluster: &Cluster, flow_control: &FlowControl) -> Result<ExitCode, Error> {
+    let (user, groups) = match &explain.user {
+        Some(user) => {
+            let given = explain.groups.iter().filter(|group| !implied_groups(user).contains(group));
+            (user.clone(), given.cloned().chain(implied_groups(user)).collect())
         }
-        Ok(ExitCode::from(u8::from(!same)))
-    })
+        None => cluster.identity().await?,
+    };
+    let mut same = true;
+    for (verb, target, resource) in explain.requests(cluster)? {
+        let request = Request { user: user.clone(), groups: groups.clone(), verb, target };
+        let own = explain.user.as_ref().is_none_or(|user| *user == cluster.user);
+        let seen =
+            if explain.offline { None } else { Some(cluster.seen_lane(flow_control, &request, resource, !own).await?) };
+        let (text, agrees) = told(flow_control, &request, seen.as_ref(), explain.server_concurrency);
+        same &= agrees;
+        print(&text)?;
+    }
+    Ok(ExitCode::from(u8::from(!same)))
 }
 
 type Wanted<'c> = (String, Asked, Option<&'c Resource>);

@@ -1,0 +1,43 @@
+//! `bedplate apf`: flow control (API Priority and Fairness) of a cluster.
+
+mod explain;
+mod simulate;
+
+use std::process::ExitCode;
+
+use bedplate_cluster::rights::Task;
+
+use super::cluster::{Target, wait};
+use super::{Error, print};
+
+/// Options of `apf`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// Which lane a request rides in, and why
+    Explain(explain::Explain),
+    /// What a load would do to each lane, before and after a change
+    Simulate(simulate::Simulate),
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
+    if let Action::Simulate(simulate::Simulate { example: true, .. }) = &args.action {
+        print(simulate::EXAMPLE)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    wait(async {
+        let cluster = args.target.connect_for(Task::Apf, None).await?;
+        let flow_control = cluster.flow_control().await?;
+        match &args.action {
+            Action::Explain(request) => explain::run(request, &cluster, &flow_control).await,
+            Action::Simulate(load) => simulate::run(load, &flow_control).map(|()| ExitCode::SUCCESS),
+        }
+    })
+}
