@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::borrowing::{self, Demand, PERIOD, Share, adjust};
-use crate::matching::{Request, Verdict, flow, sorted, verdict};
+use crate::matching::{Request, first_match, flow};
 use crate::queues::{Arrival, Nanos, QueueSet, Ticket, Width};
 use crate::sharding::flow_hash;
 use crate::shares::{Part, concurrency};
@@ -245,10 +245,9 @@ pub fn simulate(
         }
     });
     let lanes: Vec<Lane> = lanes.collect();
-    let order = sorted(schemas);
     let mut seen = Vec::new();
     let routes = sources.iter().map(|source| {
-        let schema = order.iter().find(|schema| matches!(verdict(schema, &source.request), Verdict::Takes(_)));
+        let schema = first_match(schemas, &source.request);
         let name = schema.map_or("catch-all", |schema| &schema.metadata.name);
         let level = schema.map_or("catch-all", |schema| &schema.spec.priority_level_configuration.name);
         let lane = lanes.iter().position(|lane| lane.used.name == level).unwrap_or(0);

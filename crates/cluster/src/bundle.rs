@@ -6,6 +6,7 @@
 //! theirs, and goes only when they are overruled by name.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bedplate_guarantees::enforce;
 use bedplate_model::names;
@@ -92,7 +93,7 @@ impl Cluster {
         let guards = self.guards().await?;
         let stale = stale(&guards, &desired);
         for object in desired {
-            let live = self.live(&object, &guards).await?;
+            let live = self.live(&object, Some(&guards)).await?;
             let step = match self.step(object.clone(), live, wanted.force).await {
                 // What an older definition does not know.
                 Err(Error::Server { .. }) if definitions_change => {
@@ -152,7 +153,7 @@ impl Cluster {
         }
         let mut steps = Vec::new();
         for before in recalled.iter().filter(|before| before.existed) {
-            let live = self.live(&before.object, &Guards::new()).await?;
+            let live = self.live(&before.object, None).await?;
             steps.push(self.step(before.object.clone(), live, force).await?);
         }
         settled(&steps)?;
@@ -186,7 +187,7 @@ impl Cluster {
         let guards = self.guards().await?;
         let stale = stale(&guards, &desired);
         for object in desired {
-            let live = self.live(&object, &guards).await?;
+            let live = self.live(&object, Some(&guards)).await?;
             let step = self.step(object, live, true).await?;
             if step.change != Change::Same {
                 self.put(&step, true).await?;
@@ -207,7 +208,7 @@ impl Cluster {
     pub async fn plan_others(&self, objects: Vec<Value>, force: bool) -> Result<Vec<Step>, Error> {
         let mut steps = Vec::new();
         for object in objects {
-            let live = self.live(&object, &Guards::new()).await?;
+            let live = self.live(&object, None).await?;
             steps.push(self.step(object, live, force).await?);
         }
         Ok(steps)
@@ -290,9 +291,10 @@ impl Cluster {
         Ok(guards)
     }
 
-    /// An object as it is; of those whose kind is not served yet, nothing.
-    async fn live(&self, object: &Value, guards: &Guards) -> Result<Option<Value>, Error> {
-        if is_guard(object) && !guards.is_empty() {
+    /// An object as it is, of those whose kind is not served yet nothing. Where the guards were listed, they are not
+    /// asked for again.
+    async fn live(&self, object: &Value, guards: Option<&Guards>) -> Result<Option<Value>, Error> {
+        if let Some(guards) = guards.filter(|_| is_guard(object)) {
             return Ok(guards.get(&title(object)).cloned());
         }
         match self.place(object) {
@@ -380,10 +382,7 @@ impl Cluster {
         match self.remove(guard).await {
             Err(Error::Refused(why)) if is_from_file(&why) => {
                 let place = self.place(guard)?;
-                let until = timestamp(now() + 60);
-                let text = format!("{} until {until} by {}: the profile asks for it no longer", place.name, self.user);
-                self.merge(place, "", &json!({ "metadata": { "annotations": { names::UNLOCK: text } } }), false)
-                    .await?;
+                self.mark_unlocked(place, "the profile asks for it no longer", Duration::from_secs(60)).await?;
                 self.remove(guard).await.map(drop)
             }
             other => other.map(drop),
@@ -397,7 +396,7 @@ impl Cluster {
             if self.kind(names::GROUP, "StabilityProfile").is_some() && self.kind(names::GROUP, "Exemption").is_some() {
                 return Ok(());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Err(Error::NoSuchResource(format!("stabilityprofiles.{}", names::GROUP)))
     }

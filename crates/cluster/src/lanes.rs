@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bedplate_apf::matching::{Request, Target};
 use bedplate_apf::{FlowSchema, PriorityLevel};
 use http::header;
-use kube::client::Body;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -105,13 +104,8 @@ impl Cluster {
                 asked = asked.header("Impersonate-Group", group);
             }
         }
-        let asked =
-            asked.body(Body::from(body.as_bytes().to_vec())).map_err(|error| Error::Request(error.to_string()))?;
-        let sent = tokio::time::timeout(self.patience, self.client().send(asked)).await;
-        let silent = |why: String| Error::Server { what: self.server.clone(), why };
-        let answer = sent
-            .map_err(|_| silent(format!("has not answered for {} s", self.patience.as_secs())))?
-            .map_err(|error| silent(error.to_string()))?;
+        let asked = asked.body(body.as_bytes().to_vec()).map_err(|error| Error::Request(error.to_string()))?;
+        let answer = self.send(asked).await.map_err(|failure| Error::of_connection(&self.server, failure))?;
         let name = |kind: &str| {
             let uid = answer.headers().get(format!("x-kubernetes-pf-{kind}-uid"))?.to_str().ok()?;
             flow_control.names.get(uid).cloned()

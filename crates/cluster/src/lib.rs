@@ -151,11 +151,8 @@ impl Cluster {
     }
 
     async fn who_am_i(&self) -> Result<String, Error> {
-        let body = serde_json::json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
-        match self.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &body).await {
-            Ok(answer) => {
-                Ok(answer.pointer("/status/userInfo/username").and_then(Value::as_str).unwrap_or_default().to_owned())
-            }
+        match self.identity().await {
+            Ok((user, _)) => Ok(user),
             // Older servers have no such question, and some hosts switch it off.
             Err(Error::Server { .. } | Error::NotKubernetes { .. }) => Ok(String::new()),
             Err(error) => Err(error),

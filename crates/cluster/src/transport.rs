@@ -46,15 +46,18 @@ impl Cluster {
         serde_json::from_slice(&text).map_err(|error| Failure::Garbled(error.to_string()))
     }
 
+    /// Sends a request once and waits for the head of an answer, good or not.
+    pub(crate) async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, Failure> {
+        let sent = tokio::time::timeout(self.patience, self.client.send(request.map(Body::from))).await;
+        sent.map_err(|_| Failure::Slow(self.patience))?.map_err(|error| Failure::Transport(Box::new(error)))
+    }
+
     /// Sends a request and waits for the head of a good answer. A server that is busy is asked again, after the pause
     /// that it names; what it may have done already is never asked twice.
     pub(crate) async fn answer(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, Failure> {
         let mut tries = 0;
         loop {
-            let again = request.clone().map(Body::from);
-            let sent = tokio::time::timeout(self.patience, self.client.send(again)).await;
-            let answer =
-                sent.map_err(|_| Failure::Slow(self.patience))?.map_err(|error| Failure::Transport(Box::new(error)))?;
+            let answer = self.send(request.clone()).await?;
             if answer.status().is_success() {
                 return Ok(answer);
             }

@@ -38,13 +38,23 @@ impl Cluster {
     pub async fn unlock(&self, place: Place<'_>, reason: &str, duration: Duration) -> Result<String, Error> {
         // What cannot be put on record is not done.
         self.begin_trail().await?;
-        let until = timestamp(now() + duration.as_secs());
-        let value = format!("{} until {until} by {}: {reason}", place.name, self.user);
-        let patch = json!({ "metadata": { "annotations": { UNLOCK: &value } } });
-        let object = self.merge(place, "", &patch, false).await?;
+        let (object, until, value) = self.mark_unlocked(place, reason, duration).await?;
         self.record(&object, What::Unlocked, value, &format!("unlocked by {} until {until}: {reason}", self.user))
             .await?;
         Ok(until)
+    }
+
+    /// Marks an object as unlocked for a while. Gives the object, the end, and what is written on it.
+    pub(crate) async fn mark_unlocked(
+        &self,
+        place: Place<'_>,
+        reason: &str,
+        duration: Duration,
+    ) -> Result<(Value, String, String), Error> {
+        let until = timestamp(now() + duration.as_secs());
+        let value = format!("{} until {until} by {}: {reason}", place.name, self.user);
+        let patch = json!({ "metadata": { "annotations": { UNLOCK: &value } } });
+        Ok((self.merge(place, "", &patch, false).await?, until, value))
     }
 
     /// Takes an unlock back.

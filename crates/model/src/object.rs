@@ -91,6 +91,12 @@ impl<'a> Object<'a> {
         self.root.key("metadata").key("namespace").str()
     }
 
+    /// The reference to what controls it, where something does.
+    #[must_use]
+    pub fn controller(&self) -> Option<Field<'a>> {
+        self.at("metadata.ownerReferences").items().find(|owner| owner.key("controller").bool() == Some(true))
+    }
+
     /// A label of the object.
     #[must_use]
     pub fn label(&self, name: &'a str) -> Field<'a> {

@@ -344,6 +344,9 @@ pub const REGISTRIES: &[&str] = &[
     "docker.io/library",
 ];
 
+/// `--max-requests-inflight` and `--max-mutating-requests-inflight` of an API server together, where nobody has set them.
+pub const SERVER_CONCURRENCY: u32 = 600;
+
 /// Namespaces that are production where nobody has said which are.
 pub const PRODUCTION: &[&str] =
     &["prod", "prod-*", "*-prod", "production", "production-*", "*-production", "kubeflow", "kserve"];
@@ -416,7 +419,7 @@ impl Settings {
     /// The API server's concurrency.
     #[must_use]
     pub fn server_concurrency(&self) -> u32 {
-        self.fairness.server_concurrency.unwrap_or(600)
+        self.fairness.server_concurrency.unwrap_or(SERVER_CONCURRENCY)
     }
 
     /// The cluster's domain.

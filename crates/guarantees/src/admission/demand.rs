@@ -2,6 +2,7 @@
 //! and asked at any time; of each workload some hundred bytes are kept.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bedplate_model::workload::{Ask, AskId, Queue};
@@ -68,15 +69,19 @@ impl Tally {
 
     fn remove(&mut self, id: &AskId) {
         let Some(Counted { ask, .. }) = self.asks.remove(id) else { return };
-        if let Some(sum) = self.namespaces.get_mut(&id.namespace) {
-            sum.take(&ask);
-        }
-        self.namespaces.retain(|_, sum| sum.workloads > 0);
+        take_from(&mut self.namespaces, &id.namespace, &ask);
         if let Some(queue) = &ask.queue {
-            if let Some(sum) = self.queues.get_mut(queue) {
-                sum.take(&ask);
-            }
-            self.queues.retain(|_, sum| sum.workloads > 0);
+            take_from(&mut self.queues, queue, &ask);
+        }
+    }
+}
+
+/// Takes a workload out of the sum that it is in. A sum of none is not kept.
+fn take_from<K: Eq + Hash>(sums: &mut HashMap<K, Sum>, key: &K, ask: &Ask) {
+    if let Some(sum) = sums.get_mut(key) {
+        sum.take(ask);
+        if sum.workloads == 0 {
+            sums.remove(key);
         }
     }
 }

@@ -112,12 +112,10 @@ fn is_schedule(group: &str, kind: &str) -> bool {
 
 /// Whether its controller is a kind of the table, other than a schedule.
 fn is_made_by_a_workload(object: &Object<'_>) -> bool {
-    object.at("metadata.ownerReferences").items().any(|owner| {
+    object.controller().is_some_and(|owner| {
         let (kind, version) = (owner.key("kind").str().unwrap_or_default(), owner.key("apiVersion").str());
         let group = version.and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
-        owner.key("controller").bool() == Some(true)
-            && TABLE.iter().any(|row| row.group == group && row.kind == kind)
-            && !is_schedule(group, kind)
+        TABLE.iter().any(|row| row.group == group && row.kind == kind) && !is_schedule(group, kind)
     })
 }
 

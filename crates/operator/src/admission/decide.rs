@@ -207,7 +207,7 @@ fn answer(request: &Request<'_>, object: &Node<'_>, run: Run<'_>) -> Answer {
         let before = findings(old, &request.namespace, run);
         found.retain(|finding| !before.iter().any(|old| no_worse(finding, old)));
     }
-    let owned = has_controller(object);
+    let owned = Object::of_node(object).is_some_and(|object| object.controller().is_some());
     let (mut refused, mut answer) = (Vec::new(), Answer::default());
     let mut untold = 0;
     for (finding, _) in &found {
@@ -313,12 +313,6 @@ fn in_namespace(object: &mut Node<'_>, namespace: &str) {
     {
         fields.push(entry("namespace", Value::String(namespace.to_owned().into())));
     }
-}
-
-fn has_controller(object: &Node<'_>) -> bool {
-    let owners = object.get("metadata").and_then(|metadata| metadata.get("ownerReferences"));
-    let Some(Value::Seq(owners)) = owners.map(|owners| &owners.value) else { return false };
-    owners.iter().any(|owner| owner.get("controller").is_some_and(|controller| controller.value == Value::Bool(true)))
 }
 
 /// Whether a finding was there before, or is a smaller step over the same line.

@@ -10,6 +10,7 @@ use bedplate_apf::{concurrency, shares::Part};
 use bedplate_cluster::lanes::{FlowControl, Seen};
 use bedplate_cluster::{Cluster, Resource};
 
+use super::Seats;
 use crate::commands::{Error, print};
 
 /// A request.
@@ -36,9 +37,8 @@ pub(super) struct Explain {
     /// Do not ask the server where it puts such a request
     #[arg(long)]
     offline: bool,
-    /// Seats of one API server: --max-requests-inflight and --max-mutating-requests-inflight together
-    #[arg(long, value_name = "SEATS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    server_concurrency: u32,
+    #[command(flatten)]
+    seats: Seats,
     /// A command of kubectl, whose requests are worked out: -- kubectl get pods -A
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["resource", "path", "namespace"])]
     kubectl: Vec<String>,
@@ -58,7 +58,7 @@ pub(super) async fn run(explain: &Explain, cluster: &Cluster, flow_control: &Flo
         let own = explain.user.as_ref().is_none_or(|user| *user == cluster.user);
         let seen =
             if explain.offline { None } else { Some(cluster.seen_lane(flow_control, &request, resource, !own).await?) };
-        let (text, agrees) = told(flow_control, &request, seen.as_ref(), explain.server_concurrency);
+        let (text, agrees) = told(flow_control, &request, seen.as_ref(), explain.seats.server_concurrency);
         same &= agrees;
         print(&text)?;
     }

@@ -6,6 +6,7 @@ mod simulate;
 use std::process::ExitCode;
 
 use bedplate_cluster::rights::Task;
+use bedplate_model::profile::SERVER_CONCURRENCY;
 
 use super::cluster::{Target, wait};
 use super::{Error, print};
@@ -17,6 +18,14 @@ pub(crate) struct Args {
     target: Target,
     #[command(subcommand)]
     action: Action,
+}
+
+/// The API server's seats.
+#[derive(clap::Args, Debug)]
+struct Seats {
+    /// Seats of one API server: --max-requests-inflight and --max-mutating-requests-inflight together
+    #[arg(long, value_name = "SEATS", default_value_t = SERVER_CONCURRENCY, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    server_concurrency: u32,
 }
 
 #[derive(clap::Subcommand, Debug)]

@@ -1,6 +1,5 @@
 //! `bedplate apf simulate`: what a load would do to each lane, before and after a change.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use bedplate_apf::matching::{Request, Target, implied_groups};
@@ -11,7 +10,9 @@ use bedplate_cluster::lanes::FlowControl;
 use bedplate_model::document::{Limits, parse};
 use serde::Deserialize;
 
-use crate::commands::{Error, print};
+use super::Seats;
+use crate::commands::{Error, print, table};
+use crate::files::read;
 
 /// A load, and what to change.
 #[derive(clap::Args, Debug)]
@@ -31,9 +32,8 @@ pub(super) struct Simulate {
     /// Of the random times
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Seats of one API server: --max-requests-inflight and --max-mutating-requests-inflight together
-    #[arg(long, value_name = "SEATS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    server_concurrency: u32,
+    #[command(flatten)]
+    seats: Seats,
     /// Cores that it has for requests
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     cores: u32,
@@ -136,10 +136,6 @@ impl Row {
     }
 }
 
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|error| Error::Other(format!("{}: {error}", path.display())))
-}
-
 /// The documents of a YAML text.
 fn documents(text: &str, name: &str) -> Result<Vec<serde_json::Value>, Error> {
     let parsed = parse(text, &Limits::DEFAULT);
@@ -197,58 +193,31 @@ pub(super) fn run(args: &Simulate, flow_control: &FlowControl) -> Result<(), Err
         None => sources(EXAMPLE, "the default load")?,
     };
     let after = args.with.as_ref().map(|path| changed(flow_control, path)).transpose()?;
-    let server = Server { seats: args.server_concurrency, cores: f64::from(args.cores) };
+    let server = Server { seats: args.seats.server_concurrency, cores: f64::from(args.cores) };
     let outcome = |of: &FlowControl| simulate(&of.schemas, &of.levels, server, &load, args.seconds * SECOND, args.seed);
     let before = outcome(flow_control);
     let after = after.as_ref().map(outcome);
-    print(&table(&load, &before, if after.is_some() { "before" } else { "" }))?;
-    if let Some(after) = &after {
-        print(&table(&load, after, "after"))?;
+    match after {
+        None => print(&told(&load, &before)),
+        Some(after) => print(&format!("before:\n{}\nafter:\n{}", told(&load, &before), told(&load, &after))),
     }
-    Ok(())
 }
 
-fn table(load: &[Source], outcome: &Outcome, title: &str) -> String {
-    let mut text = String::new();
-    if !title.is_empty() {
-        let _ = writeln!(text, "{title}:");
-    }
-    let names = load.iter().map(|source| source.name.as_str());
-    let width =
-        names.chain(outcome.levels.iter().map(|level| level.name.as_str())).map(str::len).max().unwrap_or(0).max(6);
-    let _ = writeln!(
-        text,
-        "{:<width$}  {:<22} {:>9} {:>8} {:>22} {:>22}",
-        "source", "lane", "answered", "refused", "p50 / p99, ms", "of it queued, ms"
-    );
-    for (source, seen) in load.iter().zip(&outcome.sources) {
-        let pair = |of: &[u32]| format!("{:.1} / {:.1}", milliseconds(of, 0.5), milliseconds(of, 0.99));
-        let _ = writeln!(
-            text,
-            "{:<width$}  {:<22} {:>9} {:>8} {:>22} {:>22}",
-            source.name,
-            seen.level,
-            seen.answered,
-            seen.refused,
-            pair(&seen.latency),
-            pair(&seen.wait)
-        );
-    }
-    let _ =
-        writeln!(text, "\n{:<width$}  {:>7} {:>12} {:>12} {:>8}", "lane", "seats", "lent to had", "in use", "waiting");
-    for level in outcome.levels.iter().filter(|level| level.seats > 0.0 || level.waiting > 0) {
-        let _ = writeln!(
-            text,
-            "{:<width$}  {:>7} {:>12} {:>12.1} {:>8}",
-            level.name,
-            level.nominal,
-            format!("{} to {}", level.limits.0, level.limits.1),
-            level.seats,
-            level.waiting
-        );
-    }
-    text.push('\n');
-    text
+fn told(load: &[Source], outcome: &Outcome) -> String {
+    let heading = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let pair = |of: &[u32]| format!("{:.1} / {:.1}", milliseconds(of, 0.5), milliseconds(of, 0.99));
+    let mut sources = vec![heading(&["source", "lane", "answered", "refused", "p50 / p99, ms", "of it queued, ms"])];
+    sources.extend(load.iter().zip(&outcome.sources).map(|(source, seen)| {
+        let (answered, refused) = (seen.answered.to_string(), seen.refused.to_string());
+        vec![source.name.clone(), seen.level.clone(), answered, refused, pair(&seen.latency), pair(&seen.wait)]
+    }));
+    let mut levels = vec![heading(&["lane", "seats", "lent to had", "in use", "waiting"])];
+    levels.extend(outcome.levels.iter().filter(|level| level.seats > 0.0 || level.waiting > 0).map(|level| {
+        let limits = format!("{} to {}", level.limits.0, level.limits.1);
+        let (in_use, waiting) = (format!("{:.1}", level.seats), level.waiting.to_string());
+        vec![level.name.clone(), level.nominal.to_string(), limits, in_use, waiting]
+    }));
+    format!("{}\n{}", table(&sources), table(&levels))
 }
 
 #[cfg(test)]

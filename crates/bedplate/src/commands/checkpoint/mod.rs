@@ -15,7 +15,7 @@ use bedplate_checkpoint::{Checkpoint, Manifest, Metric, StepId, Store};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::{Error, print};
+use super::{Error, print, table};
 
 /// Options of `checkpoint`.
 #[derive(clap::Args, Debug)]
@@ -132,20 +132,6 @@ fn find(steps: &[StepId], step: Option<Step>) -> Result<StepId, Error> {
         let more = if steps.len() > there.len() { ", …" } else { "" };
         Error::Other(format!("there is no such step; the newest are {}{more}", there.join(", ")))
     })
-}
-
-/// Columns of text, each as wide as its widest; the first row is the heading.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// `loss 0.25, accuracy 0.9`.

@@ -24,12 +24,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     }
     let (mut list, mut damaged) = (Vec::new(), 0);
     for id in &steps {
-        let (bytes, faults) = match store.checkpoint(*id) {
+        let (bytes, mut faults) = match store.checkpoint(*id) {
             Ok(checkpoint) => (checkpoint.bytes(), checkpoint.faults(Depth::Data)),
             Err(error) => (0, vec![error]),
         };
         if let Some(place) = faults.iter().position(|error| !error.is_damage()) {
-            return Err(faults.into_iter().nth(place).map_or_else(|| Error::Other(String::new()), Error::from));
+            return Err(faults.swap_remove(place).into());
         }
         damaged += usize::from(!faults.is_empty());
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
