@@ -1,9 +1,11 @@
 //! Somebody else sets the same fields: nothing is taken from them in silence, and nothing of theirs hides in a guard.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::front::{Door, Front};
 use crate::{Alone, State, installed, told};
 
 fn profile(per_job: u64) -> Value {
@@ -108,5 +110,39 @@ fn a_guard_that_was_softened_by_hand_is_shown_and_mended_when_asked() {
     assert_eq!(c.k(failure).accepted(), "Fail");
     let label = "get validatingadmissionpolicy admission.bedplate.dev -o jsonpath={.metadata.labels.team}";
     assert_eq!(c.k(label).accepted(), "platform");
+    assert_eq!(c.bedplate("plan").code, 0);
+}
+
+/// The controller that checks the types of policies wrote into their status between a look and a change, and the
+/// change of a profile was refused half of the time.
+#[test]
+fn what_is_only_said_of_a_guard_meanwhile_keeps_nobody_from_changing_it() {
+    let c = installed();
+    let said = AtomicU32::new(0);
+    let real = c.c;
+    let front = Front::new(
+        &c,
+        move |knock| {
+            // Twice for each of the first tries: of the dry run, and of the change.
+            if knock.method == "PUT" && said.fetch_add(1, Ordering::Relaxed) < 4 {
+                let name = knock.path.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap();
+                let status =
+                    json!({ "status": { "observedGeneration": 1000 + said.load(Ordering::Relaxed) } }).to_string();
+                let policy =
+                    ["patch", "validatingadmissionpolicy", name, "--subresource=status", "--type=merge", "-p", &status];
+                real.kubectl(&policy, "");
+            }
+            Door::Open
+        },
+        |_| {},
+    );
+    let config = c.kubeconfig("said", &front.cluster(), &json!({}));
+    let file = c.file("said.yaml", &profile(32));
+    c.bedplate_with(&config, &format!("apply --file {}", file.display())).accepted();
+    let allowed = r#"jsonpath={.spec.variables[?(@.name=="totalAllowed")].expression}"#;
+    assert_eq!(
+        c.k(&format!("get validatingadmissionpolicy admission-audit.bedplate.dev -o {allowed}")).accepted(),
+        "32"
+    );
     assert_eq!(c.bedplate("plan").code, 0);
 }

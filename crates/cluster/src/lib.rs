@@ -31,6 +31,7 @@ pub mod unlock;
 mod uses;
 pub mod yaml;
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
@@ -42,12 +43,16 @@ use serde_json::Value;
 pub use error::Error;
 pub use resource::{Place, Resource};
 
+use bundle::essence;
 use ownership::Conflict;
 use page::Pages;
 use resource::Served;
 
 /// The oldest server that Bedplate's guards work on: `ValidatingAdmissionPolicy` in `admissionregistration.k8s.io/v1`.
 pub const OLDEST_MINOR: u32 = 30;
+
+/// How often an object may be written to by others, who change nothing that we set, while we look at it.
+const RACES: usize = 5;
 
 /// How long a server may be silent where nobody says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -252,6 +257,21 @@ impl Cluster {
     /// # Errors
     /// A refusal, no rights, no such object, one that changes meanwhile.
     pub async fn replace(&self, object: &Value, live: &Value, dry_run: bool) -> Result<Value, Error> {
+        let mut live = Cow::Borrowed(live);
+        for _ in 0..RACES {
+            match self.replace_once(object, &live, dry_run).await {
+                Err(Error::Race { what, why }) => match self.get(self.place(object)?).await? {
+                    // Only its status is another: whoever checks the types of policies writes that.
+                    Some(now) if essence(now.clone()) == essence(live.clone().into_owned()) => live = Cow::Owned(now),
+                    _ => return Err(Error::Race { what, why }),
+                },
+                other => return other,
+            }
+        }
+        self.replace_once(object, &live, dry_run).await
+    }
+
+    async fn replace_once(&self, object: &Value, live: &Value, dry_run: bool) -> Result<Value, Error> {
         let place = self.place(object)?;
         let mut wanted = object.clone();
         wanted["metadata"] = live["metadata"].clone();
