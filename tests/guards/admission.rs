@@ -3,7 +3,7 @@
 use bedplate_tests::{deployment, job, pytorch};
 use serde_json::json;
 
-use crate::cluster;
+use crate::{carry_over, cluster};
 
 #[test]
 fn a_job_that_adds_up_to_64_gpus_is_refused_and_told_how_many() {
@@ -84,7 +84,7 @@ fn an_old_job_over_the_ceiling_may_be_labelled_and_shrunk_but_not_grow() {
     c.create(&pytorch(&ns, "old", 7, 8)).accepted();
     let entry = json!([{ "op": "add", "path": "/spec/namespaces/-", "value": { "names": [ns], "modes": { "admission": "enforce" } } }]);
     c.kubectl(&["patch", "stabilityprofile", "default", "--type=json", "-p", &entry.to_string()], "").accepted();
-    c.bedplate("apply").accepted();
+    carry_over(c);
     c.eventually(|| c.create(&pytorch(&ns, "new", 7, 8)).code != 0);
     c.k(&format!("label pytorchjob old -n {ns} team=vision")).accepted();
     let workers = |n: u32| json!({ "spec": { "pytorchReplicaSpecs": { "Worker": { "replicas": n } } } }).to_string();
@@ -156,7 +156,7 @@ fn an_exemption_opens_one_door_and_closes_it_on_its_day() {
     };
     c.create(&exemption("full-size", "2999-01-01")).accepted();
     c.create(&exemption("last-year", "2020-01-01")).accepted();
-    c.bedplate("apply").accepted();
+    carry_over(c);
     c.eventually(|| c.create(&job(&ns, "full-size", 64, 1)).code == 0);
     c.create(&job(&ns, "other", 64, 1)).refused("64 accelerators");
     c.create(&job(&ns, "last-year", 64, 1)).refused("64 accelerators");

@@ -7,8 +7,18 @@ mod commands;
 mod deletion;
 mod examples;
 
+use std::sync::{Mutex, PoisonError};
+
 use bedplate_tests::Harness;
 use serde_json::json;
+
+/// Brings what the profile and the exemptions say into the guards. One test at a time: of two who change the same guard
+/// at once, one is told to try again.
+fn carry_over(c: &Harness) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    c.bedplate("apply").accepted();
+}
 
 /// The cluster with Bedplate on it, as a user installs it.
 fn cluster() -> &'static Harness {
