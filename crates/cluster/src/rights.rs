@@ -36,11 +36,13 @@ pub enum Task {
     Trail,
     /// `bedplate apf`.
     Apf,
+    /// `bedplate dns`.
+    Dns,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -51,6 +53,7 @@ impl Task {
         Self::Unlock,
         Self::Trail,
         Self::Apf,
+        Self::Dns,
     ];
 
     /// As it is written.
@@ -67,6 +70,7 @@ impl Task {
             Self::Unlock => "unlock",
             Self::Trail => "trail",
             Self::Apf => "apf",
+            Self::Dns => "dns",
         }
     }
 }
@@ -111,7 +115,7 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
     Row { tasks, verbs, what, why }
 }
 
-use Task::{Apf, Apply, Audit, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
+use Task::{Apf, Apply, Audit, Dns, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
 use What::{Kinds, Named, Texts, These, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
@@ -199,6 +203,8 @@ const TABLE: &[Row] = &[
     row(&[Apply], &["get"], TRAIL, "the record of refusals, unlocks and exemptions"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
     row(&[Apf], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
+    row(&[Dns], &["get"], These("", &["pods"]), "what the pod's resolv.conf has"),
+    row(&[Dns], &["get"], These("", &["services"]), "which names of the search list there are"),
 ];
 
 impl Row {
