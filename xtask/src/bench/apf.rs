@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bedplate_apf::matching::{Request, Target};
-use bedplate_apf::simulate::{Outcome, Pace, SECOND, Server, Source, Takes, simulate};
+use bedplate_apf::simulate::{Pace, Recorded, SECOND, Seen, Server, Source, Takes, simulate};
 use bedplate_apf::width::Asks;
+use bedplate_cluster::lanes::FlowControl;
 use bedplate_devcluster::certificates::{Authority, write};
 use bedplate_devcluster::cluster::{LOOPBACK, free_ports};
 use bedplate_devcluster::process::Part;
@@ -32,8 +33,9 @@ const RATE: u32 = 2000;
 const GOAL: Duration = Duration::from_secs(2);
 /// Seats of the server: `few-seats`.
 const SEATS: u32 = 60;
-/// Requests that count begin so long after the first.
-const WARM_UP: u64 = 5;
+/// Requests that count begin so long after the first. Seats are lent every ten seconds of the server's own clock: a level
+/// that borrows has to have seen one of them.
+const WARM_UP: [u64; 2] = [5, 12];
 /// Times are told as right where they are off by less than this: an answer of this machine is not more exact.
 const LEAST_MS: f64 = 3.0;
 /// An error above this has to have a cause that is known.
@@ -101,8 +103,8 @@ const LOADS: &[Load] = &[
         senders: &[Sender { name: "flood", users: 1, sends: Sends::Clients(40, 0) }, Sender { name: "quiet", users: 5, sends: Sends::Rate(10.0) }] },
     Load { name: "6 users, small hands, short requests", queuing: Some((8, 1, 8)), borrows: false, milliseconds: 20,
         senders: &[Sender { name: "a", users: 6, sends: Sends::Clients(60, 50) }] },
-    Load { name: "a level that borrows, 40 clients", queuing: Some((16, 4, 50)), borrows: true, milliseconds: 100,
-        senders: &[Sender { name: "a", users: 1, sends: Sends::Clients(40, 0) }] },
+    Load { name: "a level that borrows, 60 clients", queuing: Some((16, 4, 50)), borrows: true, milliseconds: 250,
+        senders: &[Sender { name: "a", users: 1, sends: Sends::Clients(60, 0) }] },
 ];
 
 /// The level and the schema of every load.
@@ -202,11 +204,11 @@ fn beside(cluster: &Cluster, options: &Options) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let mut text = format!(
-        "\n## Beside the API server\n\nAn API server with {SEATS} seats, of which the load's level has 8; {} s of each load, after {WARM_UP} s that do not count. Refused: of all requests \
+        "\n## Beside the API server\n\nAn API server with {SEATS} seats, of which the load's level has 8; {} s of each load, after {} s that do not count ({} where it borrows). Refused: of all requests \
          that reached the server, whoever is refused goes on as if it were answered. Waits: in the queues, mean of those that were executed then (the server's `apiserver_flowcontrol_request_wait_duration_seconds`). \
-         The prediction has the load, the objects as the server holds them, and the mean execution time that the server measured; nothing was fitted. Errors are of what was measured; waits that differ by less than {LEAST_MS} ms count as the same.\n\n\
+         The prediction has the load (of requests at a rate, the times at which they were sent), the objects as the server holds them, and the mean execution time that the server measured; nothing was fitted. Errors are of what was measured; waits that differ by less than {LEAST_MS} ms count as the same.\n\n\
          | load | executed in, ms | refused, predicted | measured | wait, predicted, ms | measured | error of refused | of wait |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-        options.seconds
+        options.seconds, WARM_UP[0], WARM_UP[1]
     );
     let mut far = Vec::new();
     let mut quiet = String::new();
@@ -219,7 +221,8 @@ fn beside(cluster: &Cluster, options: &Options) -> Result<String> {
         let measured = runtime.block_on(load.send(cluster, options.seconds))?;
         let flow_control = runtime
             .block_on(async { connect(cluster).await?.flow_control().await.map_err(|error| error.to_string()) })?;
-        let predicted = load.predicted(&flow_control, measured.executed, options.seconds);
+        let each = load.each(&flow_control, &measured, options.seconds);
+        let predicted = together(&each);
         let (refused, wait) = (
             error(predicted.refused_part(), measured.all.refused_part(), 0.01),
             error(predicted.mean_wait, measured.all.mean_wait, LEAST_MS),
@@ -239,11 +242,7 @@ fn beside(cluster: &Cluster, options: &Options) -> Result<String> {
         if refused > FAR || wait > FAR {
             far.push(load.name);
         }
-        for (sender, (told, seen)) in load
-            .senders
-            .iter()
-            .zip(load.each(&flow_control, measured.executed, options.seconds).iter().zip(&measured.each))
-        {
+        for (sender, (told, seen)) in load.senders.iter().zip(each.iter().zip(&measured.each)) {
             if load.senders.len() > 1 {
                 let _ = writeln!(
                     quiet,
@@ -314,6 +313,8 @@ struct Measured {
     executed: f64,
     all: Counted,
     each: Vec<Counted>,
+    /// By source: when its requests were sent.
+    sent: Vec<Vec<Duration>>,
 }
 
 /// What a client saw of one request.
@@ -351,7 +352,8 @@ impl Load {
 
     /// Sends it, and reads from the server's metrics what became of it.
     async fn send(&self, cluster: &Cluster, seconds: u64) -> Result<Measured> {
-        let end = Duration::from_secs(WARM_UP + seconds);
+        let begin = Duration::from_secs(self.warm_up());
+        let end = begin + Duration::from_secs(seconds);
         let (answers, mut received) = tokio::sync::mpsc::unbounded_channel();
         let mut tasks = tokio::task::JoinSet::new();
         let started = Instant::now();
@@ -384,11 +386,11 @@ impl Load {
                             at += Duration::from_secs_f64(random.exponential(1.0 / rate));
                             tokio::time::sleep_until((started + at).into()).await;
                             let (client, answers, users) = (client.clone(), answers.clone(), users.clone());
-                            n += 1;
                             sent.spawn(async move {
                                 let answer = one(&client, sender, &users[n % users.len()], started).await;
                                 answer.map(|answer| drop(answers.send(answer)))
                             });
+                            n += 1;
                         }
                         while let Some(ended) = sent.join_next().await {
                             ended.map_err(|error| error.to_string())??;
@@ -410,7 +412,7 @@ impl Load {
                 sum("apiserver_flowcontrol_request_execution_seconds_count"),
             ])
         };
-        tokio::time::sleep_until((started + Duration::from_secs(WARM_UP)).into()).await;
+        tokio::time::sleep_until((started + begin).into()).await;
         let before = read().await?;
         tokio::time::sleep_until((started + end).into()).await;
         let after = read().await?;
@@ -420,8 +422,10 @@ impl Load {
         }
         let executed = executed / executions.max(1.0);
         let mut each = vec![(Counted::default(), Vec::new()); self.senders.len()];
+        let mut sent = vec![Vec::new(); self.senders.len()];
         while let Some(answer) = received.recv().await {
-            if answer.sent < Duration::from_secs(WARM_UP) || answer.sent > end {
+            sent[answer.sender].push(answer.sent);
+            if answer.sent < begin || answer.sent > end {
                 continue;
             }
             let (counted, waits) = &mut each[answer.sender];
@@ -440,11 +444,19 @@ impl Load {
             executed,
             all: Counted { answered: executions, refused: rejected, mean_wait, median_wait: 0.0 },
             each: each.collect(),
+            sent,
         })
     }
 
-    fn sources(&self, executed: f64) -> Vec<Source> {
-        let source = |sender: &Sender| Source {
+    fn warm_up(&self) -> u64 {
+        WARM_UP[usize::from(self.borrows)]
+    }
+
+    /// As the simulator has it. Requests at a rate are those that were sent: near the limit a wait is a matter of luck, and
+    /// it is not luck that is compared.
+    fn sources(&self, measured: &Measured) -> Vec<Source> {
+        let took = (measured.executed * SECOND as f64) as u64;
+        let source = |(sender, sent): (&Sender, &Vec<Duration>)| Source {
             name: sender.name.to_owned(),
             request: Request {
                 user: sender.user(0),
@@ -455,51 +467,45 @@ impl Load {
             flows: sender.users,
             pace: match sender.sends {
                 Sends::Clients(clients, pause) => Pace::Clients(clients, pause * SECOND / 1000),
-                Sends::Rate(rate) => Pace::Rate(rate),
+                Sends::Rate(_) => {
+                    let mut sent = sent.clone();
+                    sent.sort_unstable();
+                    let at = |at: &Duration| Recorded { at: u64::try_from(at.as_nanos()).unwrap_or(u64::MAX), took };
+                    Pace::Recorded(sent.iter().map(at).collect())
+                }
             },
             active: (0, u64::MAX),
             total: None,
-            takes: Takes::Exactly((executed * SECOND as f64) as u64),
+            takes: Takes::Exactly(took),
             asks: Asks::Seats(1),
             retries: 0,
         };
-        self.senders.iter().map(source).collect()
+        self.senders.iter().zip(&measured.sent).map(source).collect()
     }
 
-    /// What is predicted of the time after the warm-up: the whole less the beginning, which is the same in both.
-    fn outcomes(
-        &self,
-        flow_control: &bedplate_cluster::lanes::FlowControl,
-        executed: f64,
-        seconds: u64,
-    ) -> [Outcome; 2] {
-        let server = Server { seats: SEATS, cores: 2.0 };
-        [WARM_UP, WARM_UP + seconds].map(|time| {
-            simulate(&flow_control.schemas, &flow_control.levels, server, &self.sources(executed), time * SECOND, 1)
-        })
-    }
-
-    fn each(&self, flow_control: &bedplate_cluster::lanes::FlowControl, executed: f64, seconds: u64) -> Vec<Counted> {
-        let [begin, whole] = self.outcomes(flow_control, executed, seconds);
-        let counted = |(begin, whole): (&bedplate_apf::simulate::Seen, &bedplate_apf::simulate::Seen)| {
-            let sum = |seen: &bedplate_apf::simulate::Seen| seen.wait.mean() * seen.wait.count() as f64;
-            Counted {
-                answered: (whole.answered - begin.answered) as f64,
-                refused: (whole.refused - begin.refused) as f64,
-                mean_wait: (sum(whole) - sum(begin)) / ((whole.wait.count() - begin.wait.count()) as f64).max(1.0),
-                median_wait: whole.wait.quantile(0.5),
-            }
+    /// What is predicted of each source after the warm-up: the whole less the beginning, which is the same in both.
+    fn each(&self, flow_control: &FlowControl, measured: &Measured, seconds: u64) -> Vec<Counted> {
+        let (server, sources) = (Server { seats: SEATS, cores: 2.0 }, self.sources(measured));
+        let until =
+            |time: u64| simulate(&flow_control.schemas, &flow_control.levels, server, &sources, time * SECOND, 1);
+        let (begin, whole) = (until(self.warm_up()), until(self.warm_up() + seconds));
+        let sum = |seen: &Seen| seen.wait.mean() * seen.wait.count() as f64;
+        let counted = |(begin, whole): (&Seen, &Seen)| Counted {
+            answered: (whole.answered - begin.answered) as f64,
+            refused: (whole.refused - begin.refused) as f64,
+            mean_wait: (sum(whole) - sum(begin)) / ((whole.wait.count() - begin.wait.count()) as f64).max(1.0),
+            median_wait: whole.wait.quantile(0.5),
         };
         begin.sources.iter().zip(&whole.sources).map(counted).collect()
     }
+}
 
-    fn predicted(&self, flow_control: &bedplate_cluster::lanes::FlowControl, executed: f64, seconds: u64) -> Counted {
-        let each = self.each(flow_control, executed, seconds);
-        let answered: f64 = each.iter().map(|of| of.answered).sum();
-        let waits: f64 = each.iter().map(|of| of.mean_wait * of.answered).sum();
-        let refused = each.iter().map(|of| of.refused).sum();
-        Counted { answered, refused, mean_wait: waits / answered.max(1.0), median_wait: 0.0 }
-    }
+/// Of all sources.
+fn together(each: &[Counted]) -> Counted {
+    let answered: f64 = each.iter().map(|of| of.answered).sum();
+    let waits: f64 = each.iter().map(|of| of.mean_wait * of.answered).sum();
+    let refused = each.iter().map(|of| of.refused).sum();
+    Counted { answered, refused, mean_wait: waits / answered.max(1.0), median_wait: 0.0 }
 }
 
 impl Sender {
