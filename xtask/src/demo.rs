@@ -57,7 +57,7 @@ const INCIDENTS: &[Incident] = &[
 
 pub(crate) fn run() -> Result<ExitCode, String> {
     println!("building bedplate …");
-    let program = bedplate(true)?;
+    let program = bedplate(false)?;
     files(&program)?;
     live(&program)
 }

@@ -23,7 +23,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let bedplate = run::bedplate(true)?;
+    // What is measured runs in the API server.
+    let bedplate = run::bedplate(false)?;
     let (mut without, mut with, policies) =
         super::on_cluster(Tier::Api, &[], |cluster| measure(cluster, &bedplate, options.jobs))?;
     without.sort_by(f64::total_cmp);

@@ -1,8 +1,8 @@
 //! The guards of admission: the GPU ceiling, trusted registries, tags that move.
 
-use bedplate_model::Guarantee;
-use bedplate_model::profile::Mode;
+use bedplate_model::profile::{Mode, Settings};
 use bedplate_model::workload::kinds::{self, Kind, TABLE};
+use bedplate_model::{Guarantee, ImageRef, Profile};
 use serde_json::{Value, json};
 
 use crate::enforce::cel::Variable;
@@ -11,7 +11,7 @@ use crate::enforce::{Guard, Params, Policy, Setting, Validation, cel};
 /// The policies of the guards: one for what is created and changed, and one for each kind that can be scaled and is
 /// `served`, in that version.
 #[must_use]
-pub fn policies(served: &dyn Fn(&str, &str) -> Option<String>) -> Vec<Policy> {
+pub fn policies(profile: &Profile, served: &dyn Fn(&str, &str) -> Option<String>) -> Vec<Policy> {
     let mut policies = vec![Policy {
         name: "admission".to_owned(),
         guarantee: Guarantee::Admission,
@@ -19,6 +19,7 @@ pub fn policies(served: &dyn Fn(&str, &str) -> Option<String>) -> Vec<Policy> {
         modes: &Mode::ACTIVE,
         spares_system: true,
         resources: resources(),
+        suspicion: Some(suspicion(profile)),
         guards: vec![gpu_ceiling(), untrusted_registry(), mutable_tag()],
     }];
     policies.extend(TABLE.iter().filter_map(|kind| scale(kind, served)));
@@ -39,6 +40,7 @@ fn scale(kind: &'static Kind, served: &dyn Fn(&str, &str) -> Option<String>) -> 
             "apiGroups": [kind.group], "apiVersions": ["*"], "operations": ["UPDATE"],
             "resources": [format!("{}/scale", kind.plural())],
         })],
+        suspicion: None,
         guards: vec![scale_ceiling(kind)],
     })
 }
@@ -49,6 +51,10 @@ const TOTAL_ALLOWED: Setting = Setting { variable: "totalAllowed", of: |of| of.a
 const LARGEST_ALLOWED: Setting = Setting { variable: "largestAllowed", of: |of| of.accelerators_per_pod().into() };
 /// `variables.trusted`: the registries.
 const TRUSTED: Setting = Setting { variable: "trusted", of: |of| of.registries().into() };
+
+/// The pods of the object as it would be, and as it was.
+const NOW: &str = "variables.pods[0]";
+const BEFORE: &str = "variables.pods[1]";
 
 /// What changes nothing of the pods leaves an old object as it is.
 const SOMETHING_NEW: &str =
@@ -75,6 +81,34 @@ fn resources() -> Vec<Value> {
         .collect()
 }
 
+/// Whether an object might be refused under the strictest settings of any namespace, whatever it was before.
+fn suspicion(profile: &Profile) -> String {
+    let everywhere =
+        || std::iter::once(profile.settings(None)).chain(profile.namespaces().map(|(_, settings)| settings));
+    let least = |of: fn(&Settings) -> u64| everywhere().map(of).min().unwrap_or_default();
+    let mut trusted = profile.settings(None).registries();
+    trusted.retain(|registry| everywhere().all(|of| of.registries().contains(registry)));
+    // A reference that begins with a trusted registry need not be written out first, unless it would change.
+    let stays = |registry: &&&str| {
+        let image = format!("{registry}/a/b");
+        ImageRef::parse(&image).is_some_and(|written_out| written_out.name() == image)
+    };
+    let starts = trusted.iter().filter(stays).map(|t| format!("!i.startsWith({}) && ", cel::quote(&format!("{t}/"))));
+    let starts: String = starts.collect();
+    let untrusted = format!("({starts}{})", untrusted(&cel::list(trusted)));
+    let bad = format!("({untrusted} || {}) && !{}", cel::is_mutable("i"), cel::is_placeholder("i"));
+    cel::may_be(&format!(
+        "{} || [{}].exists(a, {} > {} || {} > {}) || {}",
+        cel::too_large("v"),
+        cel::accelerators("v"),
+        cel::largest("a"),
+        least(Settings::accelerators_per_pod),
+        cel::total("a"),
+        least(Settings::accelerators_per_job),
+        cel::any_image("v", &bad),
+    ))
+}
+
 const EXEMPTION: &str = " or ask for an Exemption (kubectl explain exemption.spec)";
 
 fn gpu_ceiling() -> Guard {
@@ -90,9 +124,9 @@ fn gpu_ceiling() -> Guard {
         &[LARGEST_ALLOWED, TOTAL_ALLOWED],
         vec![
             cel::pods(),
-            cel::too_large(),
-            ("accelerators".to_owned(), cel::accelerators(0)),
-            ("acceleratorsBefore".to_owned(), cel::accelerators(1)),
+            ("tooLarge".to_owned(), cel::too_large(NOW)),
+            ("accelerators".to_owned(), cel::accelerators(NOW)),
+            ("acceleratorsBefore".to_owned(), cel::accelerators(BEFORE)),
             ("largest".to_owned(), cel::largest("variables.accelerators")),
             ("total".to_owned(), cel::total("variables.accelerators")),
         ],
@@ -134,7 +168,7 @@ fn scale_ceiling(kind: &'static Kind) -> Guard {
         settings: vec![TOTAL_ALLOWED],
         variables: vec![
             cel::scaled_pods(kind),
-            ("accelerators".to_owned(), cel::accelerators(0)),
+            ("accelerators".to_owned(), cel::accelerators(NOW)),
             ("total".to_owned(), cel::total("variables.accelerators")),
         ],
         validations: vec![Validation {
@@ -153,21 +187,26 @@ fn images(name: &str, bad: &str) -> Vec<Variable> {
         cel::pods(),
         (
             "images".to_owned(),
-            format!("({}).split('\\n').filter(i, i != '' && !{})", cel::images(0), cel::is_placeholder("i")),
+            format!("({}).split('\\n').filter(i, i != '' && !{})", cel::images(NOW), cel::is_placeholder("i")),
         ),
-        ("imagesBefore".to_owned(), format!("request.operation == 'UPDATE' ? ({}).split('\\n') : []", cel::images(1))),
+        (
+            "imagesBefore".to_owned(),
+            format!("request.operation == 'UPDATE' ? ({}).split('\\n') : []", cel::images(BEFORE)),
+        ),
         (name.to_owned(), format!("variables.images.filter(i, {bad} && !(i in variables.imagesBefore))")),
     ]
+}
+
+/// Whether the image `i` is from none of some registries.
+fn untrusted(trusted: &str) -> String {
+    format!("![{} + '/'].exists(n, {trusted}.exists(t, n.startsWith(t + '/')))", cel::image_name("i"))
 }
 
 fn untrusted_registry() -> Guard {
     guard(
         "untrusted-registry",
         &[TRUSTED],
-        images(
-            "untrusted",
-            &format!("![{} + '/'].exists(n, variables.trusted.exists(t, n.startsWith(t + '/')))", cel::image_name("i")),
-        ),
+        images("untrusted", &untrusted("variables.trusted")),
         vec![Validation {
             expression: "variables.tooLarge || variables.untrusted.size() == 0".to_owned(),
             message: format!(

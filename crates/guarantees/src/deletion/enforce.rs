@@ -36,6 +36,7 @@ pub fn policies(profile: &Profile) -> Vec<Policy> {
         resources: vec![json!({
             "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE", "DELETE"], "resources": ["*"],
         })],
+        suspicion: None,
         guards,
     };
     // What is production is said once for the whole cluster: no namespace has a word of its own in it.

@@ -277,11 +277,10 @@ fn count(count: &Count, bound: &Bound) -> String {
 /// of cost. A larger workflow is judged pod by pod as they come, anything else is refused.
 pub const MOST: usize = 1000;
 
-/// Whether the object is too large to be judged.
+/// Of the pods of an object: whether they are too many to be judged.
 #[must_use]
-pub fn too_large() -> Variable {
-    let large = format!("g.size() > {MOST} || g.exists(p, p[1].size() + p[2].size() + p[3].size() > {MOST})");
-    ("tooLarge".to_owned(), format!("variables.pods[0].exists(g, {large})"))
+pub fn too_large(pods: &str) -> String {
+    format!("{pods}.exists(g, g.size() > {MOST} || g.exists(p, p[1].size() + p[2].size() + p[3].size() > {MOST}))")
 }
 
 /// The pods of a row, as a list of pods, or of lists of pods where its path has two wildcards.
@@ -379,13 +378,36 @@ pub type Variable = (String, String);
 /// all variables of a policy three times for every request, whether they are read or not.
 #[must_use]
 pub fn pods() -> Variable {
-    let mut kinds: Vec<_> = rows().map(|kind| (kind_name(kind), pods_of_kind(kind, None))).collect();
+    let kind = "(request.kind.group + '/' + request.kind.kind)";
+    let versions = "(request.operation == 'UPDATE' ? [object, oldObject] : [object])";
+    let mut kinds = kinds(|_| true);
     kinds.extend(CLAIMS.iter().map(|(kind, requests)| (format!("{CLAIM_GROUP}/{kind}"), claim(requests))));
     kinds.sort();
-    kinds.dedup();
-    let versions = "(request.operation == 'UPDATE' ? [object, oldObject] : [object])";
-    let kind = "(request.kind.group + '/' + request.kind.kind)";
     ("pods".to_owned(), format!("[{kind}].map(kind, {versions}.map(o, {}))[0]", choice(&kinds)))
+}
+
+/// Kubernetes' own kinds, of which a cluster makes thousands: the groups of all others have a domain.
+fn is_own(kind: &Kind) -> bool {
+    !kind.group.contains('.')
+}
+
+/// Whether something is so of `v`, the pods of the object; of a kind that is not Kubernetes' own it may be. A condition,
+/// without variables: with all kinds in it the API server would take seconds to compile it.
+#[must_use]
+pub fn may_be(is_so: &str) -> String {
+    let pods = choice(&kinds(is_own));
+    format!(
+        "(request.kind.group.contains('.') || [request.kind.group + '/' + request.kind.kind].exists(kind, [object].exists(o, [{pods}].exists(v, {is_so}))))"
+    )
+}
+
+/// Some kinds and the pods of an object `o` of each.
+fn kinds(wanted: fn(&Kind) -> bool) -> Vec<(String, String)> {
+    let rows = rows().filter(|kind| wanted(kind));
+    let mut kinds: Vec<_> = rows.map(|kind| (kind_name(kind), pods_of_kind(kind, None))).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
 }
 
 /// `variables.pods` of a workload that stands in `params`, with the replicas of the request to its `scale` subresource.
@@ -407,10 +429,10 @@ fn choice(kinds: &[(String, String)]) -> String {
     }
 }
 
-/// Of version `version` of the object: a list of lists of pairs, the replicas and the accelerators of one pod.
+/// Of the pods of an object: a list of lists of pairs, the replicas and the accelerators of one pod.
 #[must_use]
-pub fn accelerators(version: u8) -> String {
-    format!("variables.pods[{version}].map(g, g.map(p, [int(p[0]), {}]))", pod())
+pub fn accelerators(pods: &str) -> String {
+    format!("{pods}.map(g, g.map(p, [int(p[0]), {}]))", pod())
 }
 
 /// Of what [`accelerators`] gives: the accelerators of the largest pod.
@@ -425,11 +447,19 @@ pub fn total(of: &str) -> String {
     format!("{of}.map(g, g.map(x, x[0] * x[1]).sum()).sum()")
 }
 
-/// Of version `version` of the object: its images, one a line.
+/// Of the pods of an object: their images, one a line.
 #[must_use]
-pub fn images(version: u8) -> String {
+pub fn images(pods: &str) -> String {
     format!(
-        "variables.pods[{version}].map(g, g.map(p, (p[1] + p[2] + p[3]).map(c, string(c.?image.orValue(''))).join('\\n')).join('\\n')).join('\\n')"
+        "{pods}.map(g, g.map(p, (p[1] + p[2] + p[3]).map(c, string(c.?image.orValue(''))).join('\\n')).join('\\n')).join('\\n')"
+    )
+}
+
+/// Whether one of the pods of an object has an image `i` of which something is so.
+#[must_use]
+pub fn any_image(pods: &str, is_so: &str) -> String {
+    format!(
+        "{pods}.exists(g, g.exists(p, (p[1] + p[2] + p[3]).exists(c, [string(c.?image.orValue(''))].exists(i, i != '' && {is_so}))))"
     )
 }
 

@@ -17,7 +17,9 @@
 //! Lease that every API server renews each ten seconds.
 //!
 //! What a policy costs is mostly its being there: each is asked about every request that it looks at, each time with
-//! all its variables made anew. So the guards of a guarantee share one policy a mode.
+//! all its variables made anew. So the guards of a guarantee share one policy a mode. And the API server works every
+//! message out, with all that it reads, also where nothing is refused: so a condition asks first whether there is
+//! anything to refuse.
 
 pub mod cel;
 
@@ -90,6 +92,8 @@ pub struct Policy {
     pub spares_system: bool,
     /// `resourceRules`: what they look at.
     pub resources: Vec<Value>,
+    /// CEL without variables: whether a guard might speak against what concerns it, asked before the rest is worked out.
+    pub suspicion: Option<String>,
     /// The guards.
     pub guards: Vec<Guard>,
 }
@@ -114,7 +118,11 @@ impl<'a> Installation<'a> {
 /// Every policy.
 #[must_use]
 pub fn policies(installation: Installation<'_>) -> Vec<Policy> {
-    [admission::enforce::policies(installation.served), deletion::enforce::policies(installation.profile)].concat()
+    [
+        admission::enforce::policies(installation.profile, installation.served),
+        deletion::enforce::policies(installation.profile),
+    ]
+    .concat()
 }
 
 /// Every rule that is also a guard with a mode, and its guarantee.
@@ -226,7 +234,10 @@ impl Policy {
                 "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names::SYSTEM_NAMESPACES,
             }] });
         }
-        let concerned = whens.iter().map(|when| format!("({when})")).collect::<Vec<_>>().join(" || ");
+        let mut concerned = whens.iter().map(|when| format!("({when})")).collect::<Vec<_>>().join(" || ");
+        if let Some(suspicion) = &self.suspicion {
+            concerned = format!("({concerned}) && {suspicion}");
+        }
         let mut policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicy",
