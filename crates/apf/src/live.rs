@@ -66,7 +66,8 @@ impl Reading {
             "current_inqueue_requests" => level.waiting += value,
             "dispatched_requests_total" => level.dispatched += value,
             "rejected_requests_total" => level.rejected += value,
-            "request_wait_duration_seconds_bucket" => {
+            // Who finds no room has not waited.
+            "request_wait_duration_seconds_bucket" if !labels.contains("execute=\"false\"") => {
                 let bound = label(labels, "le").and_then(|bound| bound.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
                 *level.waits.entry(Bound((bound * 1e3) as u64)).or_default() += value;
             }
@@ -193,6 +194,7 @@ apiserver_flowcontrol_dispatched_requests_total{flow_schema="a",priority_level="
 apiserver_flowcontrol_request_wait_duration_seconds_bucket{execute="true",flow_schema="a",priority_level="workload-low",le="0"} 100
 apiserver_flowcontrol_request_wait_duration_seconds_bucket{execute="true",flow_schema="a",priority_level="workload-low",le="0.1"} 100
 apiserver_flowcontrol_request_wait_duration_seconds_bucket{execute="true",flow_schema="a",priority_level="workload-low",le="+Inf"} 100
+apiserver_flowcontrol_request_wait_duration_seconds_bucket{execute="false",flow_schema="a",priority_level="workload-low",le="0.005"} 9
 apiserver_request_total{priority_level="workload-low"} 7
 apiserver_flowcontrol_current_limit_seats{priority_level="broken
 apiserver_flowcontrol_seat_fair_frac 1.5
