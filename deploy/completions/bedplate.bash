@@ -97,6 +97,9 @@ _bedplate() {
             bedplate__subcmd__apf,simulate)
                 cmd="bedplate__subcmd__apf__subcmd__simulate"
                 ;;
+            bedplate__subcmd__apf,top)
+                cmd="bedplate__subcmd__apf__subcmd__top"
+                ;;
             bedplate__subcmd__apf__subcmd__help,explain)
                 cmd="bedplate__subcmd__apf__subcmd__help__subcmd__explain"
                 ;;
@@ -105,6 +108,9 @@ _bedplate() {
                 ;;
             bedplate__subcmd__apf__subcmd__help,simulate)
                 cmd="bedplate__subcmd__apf__subcmd__help__subcmd__simulate"
+                ;;
+            bedplate__subcmd__apf__subcmd__help,top)
+                cmd="bedplate__subcmd__apf__subcmd__help__subcmd__top"
                 ;;
             bedplate__subcmd__checkpoint,diff)
                 cmd="bedplate__subcmd__checkpoint__subcmd__diff"
@@ -238,6 +244,9 @@ _bedplate() {
             bedplate__subcmd__help__subcmd__apf,simulate)
                 cmd="bedplate__subcmd__help__subcmd__apf__subcmd__simulate"
                 ;;
+            bedplate__subcmd__help__subcmd__apf,top)
+                cmd="bedplate__subcmd__help__subcmd__apf__subcmd__top"
+                ;;
             bedplate__subcmd__help__subcmd__checkpoint,diff)
                 cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__diff"
                 ;;
@@ -295,7 +304,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf)
-            opts="-h --kubeconfig --context --request-timeout --help explain simulate help"
+            opts="-h --kubeconfig --context --request-timeout --help explain simulate top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -379,7 +388,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf__subcmd__help)
-            opts="explain simulate help"
+            opts="explain simulate top help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -434,14 +443,36 @@ _bedplate() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        bedplate__subcmd__apf__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         bedplate__subcmd__apf__subcmd__simulate)
-            opts="-h --mix --example --with --seconds --seed --server-concurrency --cores --kubeconfig --context --request-timeout --help"
+            opts="-h --mix --flood --audit-log --example --with --seconds --seed --server-concurrency --cores --format --svg --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --mix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --flood)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit-log)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -463,6 +494,52 @@ _bedplate() {
                     ;;
                 --cores)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --svg)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__apf__subcmd__top)
+            opts="-h --every --once --format --sort --kubeconfig --context --request-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --sort)
+                    COMPREPLY=($(compgen -W "name seats waiting p99 refused" -- "${cur}"))
                     return 0
                     ;;
                 --kubeconfig)
@@ -1017,7 +1094,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help__subcmd__apf)
-            opts="explain simulate"
+            opts="explain simulate top"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1045,6 +1122,20 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help__subcmd__apf__subcmd__simulate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__apf__subcmd__top)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1729,7 +1820,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove impact unlock trail apf dns"
+            opts="-h --help audit plan apply rollback uninstall prove impact unlock trail apf dns apf-top"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

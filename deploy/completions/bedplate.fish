@@ -148,13 +148,14 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -l context -d 'C
 complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -s n -l namespace -d 'Its namespace, where it has one' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand lock" -s h -l help -d 'Print help'
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate help" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate help" -l context -d 'Context of the kubeconfig [default: the current one]' -r
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate help" -l request-timeout -d 'Seconds that the API server may be silent' -r
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate help" -s h -l help -d 'Print help'
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate help" -f -a "explain" -d 'Which lane a request rides in, and why'
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate help" -f -a "simulate" -d 'What a load would do to each lane, before and after a change'
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -l request-timeout -d 'Seconds that the API server may be silent' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -f -a "explain" -d 'Which lane a request rides in, and why'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -f -a "simulate" -d 'What a load would do to each lane, before and after a change'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -f -a "top" -d 'The lanes live: seats, queues, waits, refusals, and who sends most'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and not __fish_seen_subcommand_from explain simulate top help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l as -d 'Who sends it: a user, or `system:serviceaccount:NAMESPACE:NAME` [default: you]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l as-group -d 'A group of that user, besides those that every server gives' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l verb -d '`get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`' -r
@@ -168,18 +169,37 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l offline -d 'Do not ask the server where it puts such a request'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l mix -d 'The load: who sends what [default: an operator beside a search that floods; --example prints it]' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l flood -d 'A flood by its name: hpo:5000, notebooks:500, pipelines:2000; beside --mix, both' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l audit-log -d 'The load as it was: an audit log (audit.k8s.io/v1, one event a line); `-` is standard input' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l with -d 'FlowSchemas and PriorityLevelConfigurations to add: shown before and after' -r -F
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l seconds -d 'Seconds of the cluster\'s time' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l seconds -d 'Seconds of the cluster\'s time [default: 60, or that of the audit log]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l seed -d 'Of the random times' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l server-concurrency -d 'Seats of one API server: --max-requests-inflight and --max-mutating-requests-inflight together' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l cores -d 'Cores that it has for requests' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l format -d '`text`, or `json` with every lane over time' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l svg -d 'Write a picture: seats and queues of each lane over time' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l example -d 'Print the default load, to begin with'
-complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -l every -d 'Seconds between two readings' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -l format -d '`text`, or `json` once' -r -f -a "text\t'For people'
+json\t'For programs'"
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -l sort -d 'By what the lanes are sorted' -r -f -a "name\t'By name'
+seats\t'Most seats in use first'
+waiting\t'Most requests that wait first'
+p99\t'Longest waits first'
+refused\t'Most refused first'"
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -l request-timeout -d 'Seconds that the API server may be silent' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -l once -d 'Two readings, printed once: also where the output is no terminal'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from top" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from help" -f -a "explain" -d 'Which lane a request rides in, and why'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from help" -f -a "simulate" -d 'What a load would do to each lane, before and after a change'
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from help" -f -a "top" -d 'The lanes live: seats, queues, waits, refusals, and who sends most'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain help" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain help" -f -a "explain" -d 'The queries that one lookup makes, one after the other, and what each remedy makes of them'
@@ -283,6 +303,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand help; and not __fish_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from impact" -f -a "delete" -d 'What a deletion would take along'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from apf" -f -a "explain" -d 'Which lane a request rides in, and why'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from apf" -f -a "simulate" -d 'What a load would do to each lane, before and after a change'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from apf" -f -a "top" -d 'The lanes live: seats, queues, waits, refusals, and who sends most'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from dns" -f -a "explain" -d 'The queries that one lookup makes, one after the other, and what each remedy makes of them'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from checkpoint" -f -a "ls" -d 'List the checkpoints of a folder: steps, sizes, metrics, health'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from checkpoint" -f -a "verify" -d 'Read every byte and say what is damaged'

@@ -26,7 +26,12 @@ pub enum AddOn {
     Openkruise,
     /// A registry for images, over plain HTTP
     Registry,
+    /// An API server with 60 seats in place of 600: floods that 2 cores can make fill it
+    FewSeats,
 }
+
+/// The flags of an API server with few seats: `--max-requests-inflight` and `--max-mutating-requests-inflight`.
+pub(crate) const FEW_SEATS: [&str; 2] = ["--max-requests-inflight=40", "--max-mutating-requests-inflight=20"];
 
 impl AddOn {
     /// As it is written.
@@ -37,6 +42,7 @@ impl AddOn {
             Self::GatewayApi => "gateway-api",
             Self::Openkruise => "openkruise",
             Self::Registry => "registry",
+            Self::FewSeats => "few-seats",
         }
     }
 
@@ -50,6 +56,7 @@ impl AddOn {
             Self::GatewayApi => definitions::of_gateway_api().map(drop),
             Self::Openkruise => tools::get("kruise")?.program().map(drop),
             Self::Registry => registry::program().map(drop),
+            Self::FewSeats => Ok(()),
         }
     }
 
@@ -60,6 +67,11 @@ impl AddOn {
             Self::GatewayApi => definitions::create(&cluster.kubeconfig(), &definitions::of_gateway_api()?),
             Self::Openkruise => openkruise(cluster, children),
             Self::Registry => registry::start(cluster, children),
+            // Whoever starts with it has it already.
+            Self::FewSeats => {
+                Err("an API server has its flags from its start: take the cluster down first, and start it with this"
+                    .to_owned())
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::add_on::AddOn;
+use crate::add_on::{AddOn, FEW_SEATS};
 use crate::certificates::{Authority, signing_key, write};
 use crate::image::Image;
 use crate::node::{self, Network, Node};
@@ -410,7 +410,8 @@ impl Cluster {
             Ok(())
         };
         start(parts::etcd(folder, etcd, peer)?, &mut children)?;
-        start(parts::api_server(folder, etcd, api, network)?, &mut children)?;
+        let few_seats = with.contains(&AddOn::FewSeats);
+        start(parts::api_server(folder, etcd, api, network, few_seats)?, &mut children)?;
         ready(folder, &mut children)?;
         let controller_manager = parts::controller_manager(folder)?;
         // It makes volumes where the node's pods find them.
@@ -442,7 +443,7 @@ impl Cluster {
             holder: Id::of(std::process::id()).ok_or("the holder ended")?,
             parts: Vec::new(),
             network,
-            with: Vec::new(),
+            with: if few_seats { vec![AddOn::FewSeats] } else { Vec::new() },
             registry: None,
         };
         cluster.know(&children)?;
@@ -634,7 +635,7 @@ pub(crate) fn ended(part: &str, status: std::process::ExitStatus, folder: &Path)
 mod parts {
     //! The parts of a cluster and the settings that matter.
 
-    use super::{LOOPBACK, Network, Path, Result, run, tools};
+    use super::{FEW_SEATS, LOOPBACK, Network, Path, Result, run, tools};
     use crate::process::Part;
 
     fn part(name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
@@ -663,7 +664,13 @@ mod parts {
         )
     }
 
-    pub(super) fn api_server(folder: &Path, etcd: u16, port: u16, network: Option<Network>) -> Result<Part> {
+    pub(super) fn api_server(
+        folder: &Path,
+        etcd: u16,
+        port: u16,
+        network: Option<Network>,
+        few_seats: bool,
+    ) -> Result<Part> {
         let at = |file: &str| folder.join(file).display().to_string();
         let (address, services) =
             network.map_or((LOOPBACK, "10.96.0.0/16".to_owned()), |network| (network.host(), network.services()));
@@ -701,6 +708,7 @@ mod parts {
             ]
             .into_iter()
             .chain(more)
+            .chain(FEW_SEATS.iter().filter(|_| few_seats).map(ToString::to_string))
             .collect::<Vec<_>>(),
         )
     }

@@ -79,6 +79,9 @@ const TOOLS: &[Tool] = &[
     Tool { name: "cel-cost", version: "0.37.2", seconds: 120, source: Source::Module {
         folder: "cel-cost", programs: &[(".", "cel-cost")], links: &[], stamp: "",
     } },
+    Tool { name: "apf-replay", version: "0.37.2", seconds: 120, source: Source::Module {
+        folder: "apf-replay", programs: &[(".", "apf-replay")], links: &[], stamp: "",
+    } },
     Tool { name: "kruise", version: "1.8.3", seconds: 165, source: Source::Module {
         folder: "openkruise", programs: &[("github.com/openkruise/kruise", "kruise")], links: &[], stamp: "",
     } },

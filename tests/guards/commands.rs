@@ -175,3 +175,47 @@ fn what_a_lookup_in_a_pod_costs_is_told_from_its_own_configuration() {
     host.refused("has its node's resolv.conf, which the cluster does not tell");
     explain("nobody", "").refused("there is no pod `nobody`");
 }
+
+/// A search flooded the API server, and who it was came out of the audit log a day later.
+#[test]
+fn a_flood_shows_in_the_live_view_with_who_makes_it() {
+    let c = cluster();
+    let level = json!({ "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": { "name": "flooded" },
+        "spec": { "type": "Limited", "limited": { "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {
+            "type": "Queue", "queuing": { "queues": 1, "handSize": 1, "queueLengthLimit": 5 } } } } });
+    let schema = json!({ "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": { "name": "flooded" },
+        "spec": { "matchingPrecedence": 700, "priorityLevelConfiguration": { "name": "flooded" }, "distinguisherMethod": { "type": "ByUser" },
+            "rules": [{ "subjects": [{ "kind": "User", "user": { "name": "searcher" } }],
+                "resourceRules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"] }] }] } });
+    c.create(&level).accepted();
+    c.create(&schema).accepted();
+    let explained = || c.bedplate("apf explain --as searcher --verb list --resource pods --offline");
+    c.eventually(|| explained().text.contains("lane flooded"));
+    // A lane without seats: six clients at a time find five places in its queue, and wait there.
+    let flood: Vec<_> = (0..6)
+        .map(|_| {
+            let mut kubectl = c.cluster.kubectl().unwrap();
+            kubectl.args(["get", "pods", "--as", "searcher", "--request-timeout=60s"]);
+            kubectl.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    let seen = || {
+        let told = c.bedplate("apf top --once --format json").accepted();
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let lane = told["lanes"].as_array().unwrap().iter().find(|lane| lane["name"] == "flooded").cloned();
+        let sender = told["senders"].as_array().unwrap().iter().find(|sender| sender["user"] == "searcher").cloned();
+        (lane.unwrap_or_default(), sender.unwrap_or_default())
+    };
+    c.eventually(|| {
+        let (lane, sender) = seen();
+        lane["waiting"].as_f64() >= Some(3.0) && sender["waiting"].as_u64() >= Some(3) && sender["lane"] == "flooded"
+    });
+    let told = c.bedplate("apf top --once").accepted();
+    assert!(told.lines().nth(1).unwrap().starts_with("flooded"), "the lane in trouble comes first: {told}");
+    for mut client in flood {
+        let _ = client.kill();
+        let _ = client.wait();
+    }
+    c.k("delete flowschema flooded").accepted();
+    c.k("delete prioritylevelconfiguration flooded").accepted();
+}

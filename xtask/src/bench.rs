@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ours beside its peers, on one machine, in one run. A timing is never a test.
 
 mod admission;
+mod apf;
 mod audit;
 mod corpus;
 mod measure;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Webhook(webhook::Options),
     /// The operator beside a large cluster, quiet and in a burst; writes benches/RESULTS-operator.md
     Operator(operator::Options),
+    /// The simulator of flow control: its speed, and its predictions beside an API server; writes benches/RESULTS-apf.md
+    Apf(apf::Options),
 }
 
 /// How to measure.
@@ -166,6 +169,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Audit(options) => return audit::run(options),
         Command::Webhook(options) => return webhook::run(options),
         Command::Operator(options) => return operator::run(options),
+        Command::Apf(options) => return apf::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;

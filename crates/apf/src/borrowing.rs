@@ -125,34 +125,65 @@ const LEAST_TARGET: f64 = 0.001;
 const EPSILON: f64 = 1e-7;
 
 /// Parts that sum to `sum`: of each its target times one common factor, kept within its bounds. Nothing where the bounds
-/// do not allow that.
+/// do not allow that. In the server's order of operations (`computeConcurrencyAllocation`), so that what lies between two
+/// whole numbers is rounded as there.
 fn allocate(sum: f64, classes: &[Class]) -> Option<Vec<f64>> {
-    let at = |factor: f64| -> Vec<f64> {
-        classes.iter().map(|class| (class.target.max(LEAST_TARGET) * factor).clamp(class.least, class.most)).collect()
-    };
-    let (least, most): (f64, f64) =
-        (classes.iter().map(|class| class.least).sum(), classes.iter().map(|class| class.most).sum());
+    let target = |class: &Class| class.target.max(LEAST_TARGET);
+    let total = |of: fn(&Class) -> f64| classes.iter().map(of).sum::<f64>();
+    let (least, most) = (total(|class| class.least), total(|class| class.most));
     let possible =
         classes.iter().all(|class| 0.0 <= class.least && class.least <= class.target && class.least <= class.most);
     if !possible || least - sum > EPSILON || sum - most > EPSILON {
         return None;
     }
-    // The sum grows with the factor, straight between the factors at which somebody meets a bound.
-    let mut corners: Vec<f64> = classes
-        .iter()
-        .flat_map(|class| [class.least, class.most].map(|bound| bound / class.target.max(LEAST_TARGET)))
-        .collect();
-    corners.sort_by(f64::total_cmp);
-    let mut low = 0.0;
-    for high in corners {
-        let (under, over): (f64, f64) = (at(low).iter().sum(), at(high).iter().sum());
-        if over >= sum {
-            let factor = if over > under { low + (high - low) * (sum - under) / (over - under) } else { high };
-            return Some(at(factor.max(0.0)));
-        }
-        low = high;
+    if sum == 0.0 {
+        return Some(vec![0.0; classes.len()]);
     }
-    Some(at(low))
+    if least - sum > -EPSILON {
+        return Some(classes.iter().map(|class| class.least).collect());
+    }
+    if sum - most > -EPSILON {
+        return Some(classes.iter().map(|class| class.most).collect());
+    }
+    let factor = sum / classes.iter().map(target).sum::<f64>();
+    let fits = |class: &Class| class.least / target(class) <= factor && factor <= class.most / target(class);
+    if classes.iter().all(fits) {
+        return Some(classes.iter().map(|class| target(class) * factor).collect());
+    }
+    // The sum grows with the factor, straight between the factors at which somebody leaves the lower bound or meets the
+    // upper one.
+    let mut corners: Vec<(f64, f64)> = classes
+        .iter()
+        .flat_map(|class| {
+            let target = target(class);
+            [(class.least / target, target), (class.most / target, -target)]
+        })
+        .collect();
+    corners.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut so_far, mut factor) = (least, corners.first()?.0);
+    // The targets of those who are between their bounds, and how many they are: at the last one, sums of fractions would
+    // leave something.
+    let (mut between, mut count) = (0.0, 0_i32);
+    let mut corners = corners.into_iter().peekable();
+    while so_far < sum {
+        while let Some((_, change)) = corners.next_if(|(at, _)| *at <= factor) {
+            between += change;
+            count += if change > 0.0 { 1 } else { -1 };
+        }
+        let next = corners.peek()?.0;
+        if count == 0 {
+            factor = next;
+            continue;
+        }
+        let wanted = factor + (sum - so_far) / between;
+        if wanted <= next {
+            factor = wanted;
+            break;
+        }
+        so_far += (next - factor) * between;
+        factor = next;
+    }
+    Some(classes.iter().map(|class| (factor * target(class)).min(class.most).max(class.least)).collect())
 }
 
 #[cfg(test)]

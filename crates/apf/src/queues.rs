@@ -19,8 +19,13 @@ pub type SeatSeconds = u64;
 /// The server's guess of how long a request takes.
 const GUESS: Nanos = 3_000_000;
 
+/// Signed, as the server rounds a difference of times.
+fn seats_times_signed(seats: f64, nanos: f64) -> i64 {
+    (seats * nanos / 10.0).round() as i64
+}
+
 fn seats_times(seats: f64, nanos: f64) -> SeatSeconds {
-    (seats * nanos / 10.0).round() as SeatSeconds
+    seats_times_signed(seats, nanos).max(0).unsigned_abs()
 }
 
 /// How wide a request is.
@@ -45,8 +50,21 @@ impl Width {
     }
 
     fn work(&self) -> SeatSeconds {
-        seats_times(self.initial_seats as f64, GUESS as f64)
-            + seats_times(self.final_seats as f64, self.additional as f64)
+        seats_times(self.initial_seats as f64, GUESS as f64) + self.final_work()
+    }
+
+    fn final_work(&self) -> SeatSeconds {
+        seats_times(self.final_seats as f64, self.additional as f64)
+    }
+
+    /// The same work after the answer, on no more than so many seats: for longer.
+    #[must_use]
+    pub fn narrowed(mut self, seats: u64) -> Self {
+        if self.final_seats > seats {
+            self.additional = (self.final_work() as f64 / seats as f64 * 10.0) as Nanos;
+            self.final_seats = seats;
+        }
+        self
     }
 }
 
@@ -99,6 +117,19 @@ pub enum Arrival {
     Refused,
 }
 
+/// What a queue holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inside {
+    /// Who waits, in order.
+    pub waiting: Vec<Ticket>,
+    /// The virtual time at which its next request begins.
+    pub next_dispatch_r: SeatSeconds,
+    /// The work of those who wait.
+    pub work: SeatSeconds,
+    /// Seats of those who run.
+    pub seats_in_use: u64,
+}
+
 /// The queues of a level.
 #[derive(Clone, Debug)]
 pub struct QueueSet {
@@ -113,6 +144,9 @@ pub struct QueueSet {
     enqueues: usize,
     seats_in_use: u64,
     seats_waiting: u64,
+    /// Seats that nobody waits for any more, which the server still counts as demand: it takes off the narrowed seats of
+    /// a request, having added the wide ones (`dispatchLocked` after `findDispatchQueueToBoundLocked`).
+    demand_left: u64,
     executing: u32,
     waiting: u32,
     active: u32,
@@ -135,6 +169,7 @@ impl QueueSet {
             enqueues: 0,
             seats_in_use: 0,
             seats_waiting: 0,
+            demand_left: 0,
             executing: 0,
             waiting: 0,
             active: 0,
@@ -151,13 +186,23 @@ impl QueueSet {
     /// Seats that are held or waited for: what borrowing goes by.
     #[must_use]
     pub const fn demand(&self) -> u64 {
-        self.seats_in_use + self.seats_waiting
+        self.seats_in_use + self.seats_waiting + self.demand_left
     }
 
     /// Requests that wait.
     #[must_use]
     pub const fn waiting(&self) -> u32 {
         self.waiting
+    }
+
+    /// What each queue holds, for who compares it with the server's.
+    pub fn inside(&self) -> impl Iterator<Item = Inside> {
+        self.queues.iter().map(|queue| Inside {
+            waiting: queue.waiting.iter().map(|waiting| waiting.ticket).collect(),
+            next_dispatch_r: queue.next_dispatch_r,
+            work: queue.work,
+            seats_in_use: queue.seats_in_use,
+        })
     }
 
     /// Takes out who has begun to run since the last time.
@@ -221,16 +266,18 @@ impl QueueSet {
         let running = self.running.get(ticket as usize).copied().flatten()?;
         self.executing -= 1;
         if let Some(at) = running.queue {
-            let (queue, r) = (&mut self.queues[at], running.width.initial_seats as f64);
+            let queue = &mut self.queues[at];
             queue.executing -= 1;
             // It took more or less than was guessed.
-            let took = (now - running.started) as f64;
-            let guessed = seats_times(r, GUESS as f64);
-            queue.next_dispatch_r = (queue.next_dispatch_r + seats_times(r, took)).saturating_sub(guessed);
+            let unused = GUESS as f64 - now.saturating_sub(running.started) as f64;
+            let work = seats_times_signed(running.width.initial_seats as f64, unused);
+            queue.next_dispatch_r = queue.next_dispatch_r.saturating_add_signed(work.saturating_neg());
             queue.bound();
             self.active -= u32::from(!queue.is_active());
         }
-        if running.width.additional > 0 && running.width.final_seats > 0 {
+        if running.width.additional > 0 {
+            // Its seats stay taken, but who is wider than all of them may run now, and whose turn it is has changed.
+            self.dispatch_all(now);
             return Some(running.width.additional);
         }
         self.free(now, ticket);
@@ -257,7 +304,8 @@ impl QueueSet {
         let passed = now.saturating_sub(self.last);
         self.last = self.last.max(now);
         if self.active > 0 {
-            let ratio = self.demand().min(self.limit) as f64 / f64::from(self.active);
+            let asked = self.seats_in_use + self.seats_waiting;
+            let ratio = asked.min(self.limit) as f64 / f64::from(self.active);
             self.r += seats_times(ratio, passed as f64);
         }
     }
@@ -299,12 +347,8 @@ impl QueueSet {
             return false;
         }
         self.robin = at;
-        let mut width = oldest.width;
-        if width.final_seats > self.limit {
-            let work = width.final_seats as f64 * width.additional as f64;
-            width.final_seats = self.limit;
-            width.additional = (work / self.limit as f64) as Nanos;
-        }
+        let width = oldest.width.narrowed(self.limit);
+        self.demand_left += oldest.width.seats() - width.seats();
         let active = self.active;
         self.take_from(at, 0);
         self.active = active;

@@ -15,6 +15,7 @@ pub mod error;
 pub mod impact;
 mod journal;
 pub mod lanes;
+mod live;
 mod ownership;
 mod page;
 pub mod profile;

@@ -2,15 +2,21 @@
 
 use serde_json::{Value, json};
 
+use crate::rights::is_path;
 use crate::yaml;
 
-/// A rule: verbs on resources of a group; on the objects of some names only, where there are any.
+/// A rule: verbs on resources of a group, on the objects of some names only, where there are any; or on paths that are no
+/// resources.
 #[must_use]
 pub fn rule(group: &str, resources: &[impl AsRef<str>], names: &[impl AsRef<str>], verbs: &[&str]) -> Value {
     fn texts(of: &[impl AsRef<str>]) -> Vec<&str> {
         of.iter().map(AsRef::as_ref).collect()
     }
-    let mut rule = json!({ "apiGroups": [group], "resources": texts(resources) });
+    let mut rule = if resources.first().is_some_and(|resource| is_path(resource.as_ref())) {
+        json!({ "nonResourceURLs": texts(resources) })
+    } else {
+        json!({ "apiGroups": [group], "resources": texts(resources) })
+    };
     if !names.is_empty() {
         rule["resourceNames"] = json!(texts(names));
     }
@@ -41,7 +47,7 @@ pub fn text(object: &Value, reasons: &[&str]) -> String {
     let mut reasons = reasons.iter();
     yaml::text(object).lines().fold(String::new(), |mut out, line| {
         // Each rule begins on a line of its own.
-        if line.starts_with("  - apiGroups:")
+        if ["  - apiGroups:", "  - nonResourceURLs:"].iter().any(|begin| line.starts_with(begin))
             && let Some(why) = reasons.next()
         {
             out.push_str(&format!("  # {why}\n"));

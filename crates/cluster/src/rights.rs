@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use bedplate_apf::live::{METRICS, REQUESTS};
 use bedplate_model::names;
 use bedplate_model::workload::kinds::{Kind, TABLE as WORKLOADS};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -38,11 +39,13 @@ pub enum Task {
     Apf,
     /// `bedplate dns`.
     Dns,
+    /// `bedplate apf top`.
+    ApfTop,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -54,6 +57,7 @@ impl Task {
         Self::Trail,
         Self::Apf,
         Self::Dns,
+        Self::ApfTop,
     ];
 
     /// As it is written.
@@ -71,6 +75,7 @@ impl Task {
             Self::Trail => "trail",
             Self::Apf => "apf",
             Self::Dns => "dns",
+            Self::ApfTop => "apf-top",
         }
     }
 }
@@ -80,7 +85,7 @@ impl Task {
 pub struct Right {
     /// API group; empty for the core group.
     pub group: Cow<'static, str>,
-    /// Its name in paths, such as `pods` or `stabilityprofiles/status`.
+    /// Its name in paths, such as `pods` or `stabilityprofiles/status`; with a slash before it, a path that is no resource.
     pub resource: Cow<'static, str>,
     /// `list`.
     pub verb: &'static str,
@@ -101,6 +106,8 @@ enum What {
     Named(&'static [(&'static str, &'static str, &'static str)]),
     /// ConfigMaps of a namespace: the one of that name, or all.
     Texts(&'static str, Option<&'static str>),
+    /// Paths that are no resources.
+    Paths(&'static [&'static str]),
 }
 
 /// What some commands do to some resources, and why.
@@ -115,8 +122,8 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
     Row { tasks, verbs, what, why }
 }
 
-use Task::{Apf, Apply, Audit, Dns, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
-use What::{Kinds, Named, Texts, These, Workloads};
+use Task::{Apf, ApfTop, Apply, Audit, Dns, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
+use What::{Kinds, Named, Paths, Texts, These, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
 const GUARDS: What = These(ADMISSION, &["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
@@ -205,6 +212,8 @@ const TABLE: &[Row] = &[
     row(&[Apf], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
     row(&[Dns], &["get"], These("", &["pods"]), "what the pod's resolv.conf has"),
     row(&[Dns], &["get"], These("", &["services"]), "which names of the search list there are"),
+    row(&[ApfTop], &["get"], Paths(&[METRICS]), "seats, queues, waits and refusals of each lane"),
+    row(&[ApfTop], &["get"], Paths(&[REQUESTS]), "who sends what waits and runs now"),
 ];
 
 impl Row {
@@ -227,6 +236,7 @@ impl Row {
             Kinds(kinds) => kinds.iter().for_each(|(group, kind)| add(group, None, plural(kind))),
             Named(objects) => objects.iter().for_each(|(group, kind, name)| add(group, Some(name), plural(kind))),
             Texts(_, name) => add("", *name, "configmaps".to_owned()),
+            Paths(paths) => paths.iter().for_each(|path| add("", None, (*path).to_owned())),
         }
         groups
     }
@@ -258,6 +268,11 @@ impl Right {
             namespace: place.namespace.map(str::to_owned),
         }
     }
+}
+
+/// Whether what is written where a resource is named is a path that is none.
+pub(crate) fn is_path(resource: &str) -> bool {
+    resource.starts_with('/')
 }
 
 /// Every right that a command may need, on a cluster that has every kind.
@@ -370,7 +385,7 @@ impl Cluster {
             let plural = right.resource.split('/').next().unwrap_or_default();
             let served = self.resources().iter().find(|known| known.group == right.group && known.plural == plural);
             // What `apply` itself brings is not served before.
-            if served.is_none() && !(task == Apply && right.group == names::GROUP) {
+            if served.is_none() && !is_path(&right.resource) && !(task == Apply && right.group == names::GROUP) {
                 continue;
             }
             if let (Some(namespace), Some(served)) = (namespace, served)
@@ -415,13 +430,15 @@ impl Cluster {
 
     async fn allowed(&self, right: &Right) -> Result<bool, Error> {
         let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
-        let body = json!({
-            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-            "spec": { "resourceAttributes": {
+        let spec = if is_path(&right.resource) {
+            json!({ "nonResourceAttributes": { "path": right.resource, "verb": right.verb } })
+        } else {
+            json!({ "resourceAttributes": {
                 "group": right.group, "resource": resource, "subresource": subresource, "verb": right.verb,
                 "name": right.name, "namespace": right.namespace,
-            } },
-        });
+            } })
+        };
+        let body = json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec });
         match self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &body).await {
             Ok(answer) => Ok(answer.pointer("/status/allowed") == Some(&Value::Bool(true))),
             // Some hosts switch these questions off; then the requests themselves are refused.
@@ -446,12 +463,15 @@ mod tests {
             assert!(!text.contains('*'), "{text}");
             for right in of(task) {
                 let has = |rule: &Value, key: &str, word: &str| {
-                    rule[key].as_array().unwrap().iter().any(|value| value == word)
+                    rule[key].as_array().into_iter().flatten().any(|value| value == word)
                 };
                 let given = rules.iter().any(|rule| {
-                    has(rule, "apiGroups", &right.group)
-                        && has(rule, "resources", &right.resource)
-                        && has(rule, "verbs", right.verb)
+                    let named = if is_path(&right.resource) {
+                        has(rule, "nonResourceURLs", &right.resource)
+                    } else {
+                        has(rule, "apiGroups", &right.group) && has(rule, "resources", &right.resource)
+                    };
+                    named && has(rule, "verbs", right.verb)
                 });
                 assert!(given, "{}: {right:?}", task.name());
             }
@@ -472,7 +492,7 @@ mod tests {
 
     #[test]
     fn what_only_reads_has_only_rights_to_read() {
-        for task in [Audit, Impact, Trail] {
+        for task in [Audit, Impact, Trail, Apf, ApfTop] {
             assert!(of(task).iter().all(|right| ["get", "list"].contains(&right.verb)), "{}", task.name());
         }
         let configmaps = |task| of(task).into_iter().filter(|right| right.resource == "configmaps").collect::<Vec<_>>();

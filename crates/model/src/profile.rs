@@ -2,7 +2,7 @@
 //! types give the JSON Schema for editors and the CRD.
 
 pub(crate) mod contradiction;
-mod schema;
+pub mod schema;
 
 use std::collections::BTreeMap;
 

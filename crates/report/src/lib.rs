@@ -9,6 +9,7 @@
 //!
 //! A file without anything to say gives an empty string, which takes no separator.
 
+pub mod chart;
 mod excerpt;
 mod github;
 mod html;

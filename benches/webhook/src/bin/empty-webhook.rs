@@ -5,7 +5,9 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::extract::Path;
 use axum::routing::post;
 use axum::{Json, Router};
 use clap::Parser;
@@ -66,6 +68,12 @@ async fn allow(Json(review): Json<Review>) -> Json<Answer> {
     Json(Answer { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response })
 }
 
+/// The same after a while, for requests whose duration is to be known. At most a minute.
+async fn sleep(Path(milliseconds): Path<u64>, review: Json<Review>) -> Json<Answer> {
+    tokio::time::sleep(Duration::from_millis(milliseconds.min(60_000))).await;
+    allow(review).await
+}
+
 fn tls(args: &Args) -> Result<TlsAcceptor, Box<dyn Error>> {
     let chain = CertificateDer::pem_file_iter(&args.tls_cert)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(&args.tls_key)?;
@@ -79,7 +87,7 @@ fn tls(args: &Args) -> Result<TlsAcceptor, Box<dyn Error>> {
 
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let acceptor = tls(&args)?;
-    let router = Router::new().route("/validate", post(allow));
+    let router = Router::new().route("/validate", post(allow)).route("/sleep/{milliseconds}", post(sleep));
     let socket = if args.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.bind(args.listen)?;
     // As many connections wait to be accepted as at ours.

@@ -8,8 +8,9 @@ use super::{PATTERNS, nearest};
 use crate::document::SyntaxError;
 use crate::value::{Node, Span, Value};
 
-/// Every mistake of `node`.
-pub(super) fn check(node: &Node<'_>, schema: &Schema) -> Vec<SyntaxError> {
+/// Every mistake of `node`, held against the schema of a type of ours.
+#[must_use]
+pub fn check(node: &Node<'_>, schema: &Schema) -> Vec<SyntaxError> {
     let mut errors = Vec::new();
     walk(node, node.span, schema, schema, &mut errors);
     errors
@@ -50,7 +51,8 @@ fn walk(node: &Node<'_>, at: Span, schema: &Schema, root: &Schema, errors: &mut 
     };
     // `spec:` with nothing behind it is an empty mapping to people.
     let empty_object = found == "null" && types.contains(&"object");
-    if !(types.is_empty() || types.contains(&found) || empty_object) {
+    let whole_number = found == "integer" && types.contains(&"number");
+    if !(types.is_empty() || types.contains(&found) || empty_object || whole_number) {
         let expected = types.first().copied().unwrap_or_default();
         errors.push(error(format!("expected {}, found {}", words(expected), words(found)), at));
         return;

@@ -1,7 +1,10 @@
 //! `bedplate apf`: flow control (API Priority and Fairness) of a cluster.
 
 mod explain;
+mod load;
+mod recorded;
 mod simulate;
+mod top;
 
 use std::process::ExitCode;
 
@@ -28,12 +31,23 @@ struct Seats {
     server_concurrency: u32,
 }
 
+/// How it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 #[derive(clap::Subcommand, Debug)]
 enum Action {
     /// Which lane a request rides in, and why
     Explain(explain::Explain),
     /// What a load would do to each lane, before and after a change
     Simulate(simulate::Simulate),
+    /// The lanes live: seats, queues, waits, refusals, and who sends most
+    Top(top::Top),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
@@ -42,11 +56,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     wait(async {
+        if let Action::Top(options) = &args.action {
+            let cluster = args.target.connect_for(Task::ApfTop, None).await?;
+            return top::run(options, cluster).await.map(|()| ExitCode::SUCCESS);
+        }
         let cluster = args.target.connect_for(Task::Apf, None).await?;
         let flow_control = cluster.flow_control().await?;
         match &args.action {
             Action::Explain(request) => explain::run(request, &cluster, &flow_control).await,
             Action::Simulate(load) => simulate::run(load, &flow_control).map(|()| ExitCode::SUCCESS),
+            Action::Top(_) => Ok(ExitCode::SUCCESS),
         }
     })
 }

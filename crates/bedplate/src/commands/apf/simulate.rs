@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use bedplate_apf::matching::{Request, Target, implied_groups};
-use bedplate_apf::queues::Width;
-use bedplate_apf::simulate::{Outcome, Pace, SECOND, Server, Source, milliseconds, simulate};
+use bedplate_apf::distribution::Distribution;
+use bedplate_apf::simulate::{Outcome, SECOND, Server, Source, simulate};
 use bedplate_apf::types::{FlowSchema, PriorityLevel};
 use bedplate_cluster::lanes::FlowControl;
-use bedplate_model::document::{Limits, parse};
-use serde::Deserialize;
+use bedplate_report::chart::{Chart, Look, Panel, Row, Series};
+use serde::Serialize;
 
-use super::Seats;
+use super::load::{documents, flood, shown, sources, typed};
+use super::{Seats, recorded};
 use crate::commands::{Error, print, table};
 use crate::files::read;
+
+pub(super) use super::load::EXAMPLE;
 
 /// A load, and what to change.
 #[derive(clap::Args, Debug)]
@@ -20,15 +22,21 @@ pub(super) struct Simulate {
     /// The load: who sends what [default: an operator beside a search that floods; --example prints it]
     #[arg(long, value_name = "FILE")]
     mix: Option<PathBuf>,
+    /// A flood by its name: hpo:5000, notebooks:500, pipelines:2000; beside --mix, both
+    #[arg(long, value_name = "NAME:COUNT")]
+    flood: Option<String>,
+    /// The load as it was: an audit log (audit.k8s.io/v1, one event a line); `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mix", "flood"])]
+    audit_log: Option<PathBuf>,
     /// Print the default load, to begin with
     #[arg(long)]
     pub(super) example: bool,
     /// FlowSchemas and PriorityLevelConfigurations to add: shown before and after
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
-    /// Seconds of the cluster's time
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
+    /// Seconds of the cluster's time [default: 60, or that of the audit log]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
     /// Of the random times
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -37,141 +45,60 @@ pub(super) struct Simulate {
     /// Cores that it has for requests
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     cores: u32,
+    /// `text`, or `json` with every lane over time
+    #[arg(long, value_enum, default_value_t = super::Format::Text)]
+    format: super::Format,
+    /// Write a picture: seats and queues of each lane over time
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
-/// The load that is there without a file.
-pub(super) const EXAMPLE: &str = "\
-# Who sends what to the API server. Times are of a core of its own; a source has `clients` that wait for their answers, or
-# a `rate` a second.
-sources:
-  - name: training-operator
-    user: system:serviceaccount:kubeflow:training-operator
-    verb: update
-    resource: pytorchjobs.kubeflow.org
-    namespace: team-a
-    rate: 30
-    milliseconds: 4
-  - name: search
-    user: system:serviceaccount:team-a:default-editor
-    verb: create
-    resource: jobs.batch
-    namespace: team-a
-    clients: 200          # at once
-    flows: 1              # how many users they are
-    milliseconds: 6
-    from: 10              # seconds
-    to: 50
-";
+/// The longest that is simulated, in seconds.
+const LONGEST: u64 = 86_400;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Mix {
-    sources: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Row {
-    name: String,
-    user: String,
-    #[serde(default)]
-    groups: Vec<String>,
-    verb: String,
-    resource: String,
-    #[serde(default)]
-    namespace: String,
-    clients: Option<u32>,
-    #[serde(default)]
-    pause_milliseconds: f64,
-    rate: Option<f64>,
-    #[serde(default = "one")]
-    flows: u32,
-    milliseconds: f64,
-    #[serde(default = "one")]
-    seats: u32,
-    #[serde(default)]
-    from: f64,
-    to: Option<f64>,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-/// Most clients of a source, and requests a second: more is a mistake in the file.
-const MOST: f64 = 100_000.0;
-
-impl Row {
-    fn source(self) -> Result<Source, String> {
-        let positive = |what: &str, value: f64, most: f64| {
-            let fine = value.is_finite() && (0.0..=most).contains(&value);
-            if fine { Ok(value) } else { Err(format!("{what} is {value}; expected 0 to {most}")) }
+/// The load, how long it is played, and what is to be known of it.
+fn load(args: &Simulate) -> Result<(Vec<Source>, u64, Vec<String>), Error> {
+    if let Some(path) = &args.audit_log {
+        let wrong = |why: String| Error::Other(format!("{}:{why}", shown(path)));
+        let log = if path.as_os_str() == "-" {
+            recorded::read(std::io::stdin().lock()).map_err(wrong)?
+        } else {
+            let file = std::fs::File::open(path).map_err(|error| wrong(format!(" {error}")))?;
+            recorded::read(std::io::BufReader::new(file)).map_err(wrong)?
         };
-        let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
-        let pace = match (self.clients, self.rate) {
-            (Some(clients), None) if f64::from(clients) <= MOST => {
-                Pace::Clients(clients, nanos(positive("pauseMilliseconds", self.pause_milliseconds, 1e9)? / 1e3))
-            }
-            (None, Some(rate)) => Pace::Rate(positive("rate", rate, MOST)?),
-            _ => return Err("expected either `clients` (at most 100000) or `rate`".to_owned()),
-        };
-        let (resource, group) = self.resource.split_once('.').unwrap_or((&self.resource, ""));
-        let mut groups = self.groups;
-        groups.extend(implied_groups(&self.user));
-        let to = self.to.map_or(Ok(f64::MAX), |to| positive("to", to, 1e6))?;
-        Ok(Source {
-            request: Request {
-                user: self.user.clone(),
-                groups,
-                verb: self.verb.clone(),
-                target: Target::Resource(group.to_owned(), resource.to_owned(), self.namespace.clone()),
-            },
-            flows: self.flows.clamp(1, 10_000),
-            pace,
-            active: (nanos(positive("from", self.from, 1e6)?), nanos(to)),
-            takes: nanos(positive("milliseconds", self.milliseconds, 1e6)? / 1e3),
-            width: Width { initial_seats: u64::from(self.seats.clamp(1, 100)), ..Width::ONE },
-            name: self.name,
-        })
+        // What waits when the log ends is seen to its end.
+        let seconds = args.seconds.unwrap_or_else(|| log.seconds.saturating_add(20)).min(LONGEST);
+        return Ok((log.sources, seconds, log.notes));
     }
-}
-
-/// The documents of a YAML text.
-fn documents(text: &str, name: &str) -> Result<Vec<serde_json::Value>, Error> {
-    let parsed = parse(text, &Limits::DEFAULT);
-    match parsed.errors.first() {
-        Some(error) => Err(Error::Other(format!("{name}: {}", error.message))),
-        None => Ok(parsed.documents.iter().map(|document| document.root.to_json()).collect()),
-    }
-}
-
-fn sources(text: &str, name: &str) -> Result<Vec<Source>, Error> {
-    let wrong = |why: String| Error::Other(format!("{name}: {why}; `bedplate apf simulate --example` prints a load"));
-    let document = documents(text, name)?.into_iter().next().ok_or_else(|| wrong("nothing in it".to_owned()))?;
-    let mix: Mix = serde_json::from_value(document).map_err(|error| wrong(error.to_string()))?;
-    let one = |row: Row| {
-        let name = row.name.clone();
-        row.source().map_err(|why| wrong(format!("source `{name}`: {why}")))
+    let mut load = match (&args.mix, &args.flood) {
+        (Some(path), _) => sources(&read(path)?, &shown(path))?,
+        (None, Some(_)) => Vec::new(),
+        (None, None) => sources(EXAMPLE, "the default load")?,
     };
-    mix.sources.into_iter().map(one).collect()
+    if let Some(text) = &args.flood {
+        load.extend(flood(text).map_err(|why| Error::Other(format!("--flood {text}: {why}")))?);
+    }
+    Ok((load, args.seconds.unwrap_or(60), Vec::new()))
 }
 
 /// The objects of a cluster with those of a file in their places.
 fn changed(flow_control: &FlowControl, path: &Path) -> Result<FlowControl, Error> {
     let mut changed = flow_control.clone();
-    let name = path.display().to_string();
-    for document in documents(&read(path)?, &name)? {
-        let items = document["items"].as_array().cloned().unwrap_or_else(|| vec![document]);
+    let (name, text) = (shown(path), read(path)?);
+    for document in documents(&text, &name)? {
+        let items = match document.root.get("items").map(|items| &items.value) {
+            Some(bedplate_model::value::Value::Seq(items)) => items.iter().collect(),
+            _ => vec![&document.root],
+        };
         for item in items {
-            let wrong = |error: serde_json::Error| Error::Other(format!("{name}: {error}"));
-            match item["kind"].as_str() {
+            match item.get("kind").and_then(|kind| kind.as_str()) {
                 Some("FlowSchema") => {
-                    let schema: FlowSchema = serde_json::from_value(item).map_err(wrong)?;
+                    let schema: FlowSchema = typed(item, &text, &name)?;
                     changed.schemas.retain(|known| known.metadata.name != schema.metadata.name);
                     changed.schemas.push(schema);
                 }
                 Some("PriorityLevelConfiguration") => {
-                    let level: PriorityLevel = serde_json::from_value(item).map_err(wrong)?;
+                    let level: PriorityLevel = typed(item, &text, &name)?;
                     changed.levels.retain(|known| known.metadata.name != level.metadata.name);
                     changed.levels.push(level);
                 }
@@ -188,53 +115,214 @@ fn changed(flow_control: &FlowControl, path: &Path) -> Result<FlowControl, Error
 }
 
 pub(super) fn run(args: &Simulate, flow_control: &FlowControl) -> Result<(), Error> {
-    let load = match &args.mix {
-        Some(path) => sources(&read(path)?, &path.display().to_string())?,
-        None => sources(EXAMPLE, "the default load")?,
-    };
+    let (load, seconds, notes) = load(args)?;
     let after = args.with.as_ref().map(|path| changed(flow_control, path)).transpose()?;
     let server = Server { seats: args.seats.server_concurrency, cores: f64::from(args.cores) };
-    let outcome = |of: &FlowControl| simulate(&of.schemas, &of.levels, server, &load, args.seconds * SECOND, args.seed);
+    let outcome = |of: &FlowControl| simulate(&of.schemas, &of.levels, server, &load, seconds * SECOND, args.seed);
     let before = outcome(flow_control);
     let after = after.as_ref().map(outcome);
-    match after {
-        None => print(&told(&load, &before)),
-        Some(after) => print(&format!("before:\n{}\nafter:\n{}", told(&load, &before), told(&load, &after))),
+    if let Some(path) = &args.svg {
+        let picture = picture(&before, after.as_ref(), seconds, load.len()).svg();
+        std::fs::write(path, picture).map_err(|error| Error::Other(format!("{}: {error}", path.display())))?;
     }
+    if args.format == super::Format::Json {
+        let both = Both {
+            seconds,
+            notes,
+            before: Side::of(&load, &before),
+            after: after.map(|after| Side::of(&load, &after)),
+        };
+        let text = serde_json::to_string_pretty(&both).map_err(|error| Error::Other(error.to_string()))?;
+        return print(&(text + "\n"));
+    }
+    let mut text = match &after {
+        None => told(&load, &before),
+        Some(after) => format!("before:\n{}\nafter:\n{}", told(&load, &before), told(&load, after)),
+    };
+    for note in notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    print(&text)
 }
+
+/// Sources that a table shows; the JSON has all of them.
+const SHOWN: usize = 40;
 
 fn told(load: &[Source], outcome: &Outcome) -> String {
     let heading = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let pair = |of: &[u32]| format!("{:.1} / {:.1}", milliseconds(of, 0.5), milliseconds(of, 0.99));
-    let mut sources = vec![heading(&["source", "lane", "answered", "refused", "p50 / p99, ms", "of it queued, ms"])];
-    sources.extend(load.iter().zip(&outcome.sources).map(|(source, seen)| {
+    let pair = |of: &Distribution| format!("{:.1} / {:.1}", of.quantile(0.5), of.quantile(0.99));
+    let names = ["source", "lane", "answered", "refused", "p50 / p99, ms", "of it queued, ms", "given up"];
+    let mut sources = vec![heading(&names)];
+    let mut order: Vec<_> = load.iter().zip(&outcome.sources).collect();
+    if order.len() > SHOWN {
+        order.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.answered + seen.refused));
+    }
+    sources.extend(order.iter().take(SHOWN).map(|(source, seen)| {
         let (answered, refused) = (seen.answered.to_string(), seen.refused.to_string());
-        vec![source.name.clone(), seen.level.clone(), answered, refused, pair(&seen.latency), pair(&seen.wait)]
+        let (latency, wait) = (pair(&seen.latency), pair(&seen.wait));
+        vec![source.name.clone(), seen.level.clone(), answered, refused, latency, wait, seen.failed.to_string()]
     }));
-    let mut levels = vec![heading(&["lane", "seats", "lent to had", "in use", "waiting"])];
-    levels.extend(outcome.levels.iter().filter(|level| level.seats > 0.0 || level.waiting > 0).map(|level| {
+    let mut more = String::new();
+    if order.len() > SHOWN {
+        more = format!("and {} more sources: --format json\n", order.len() - SHOWN);
+    }
+    let names =
+        ["lane", "seats", "lent to had", "in use", "waiting", "queued p50 / p99, ms", "refused", "Retry-After, s"];
+    let mut levels = vec![heading(&names)];
+    levels.extend(outcome.levels.iter().filter(|level| level.seats > 0.0 || level.refused > 0).map(|level| {
         let limits = format!("{} to {}", level.limits.0, level.limits.1);
         let (in_use, waiting) = (format!("{:.1}", level.seats), level.waiting.to_string());
-        vec![level.name.clone(), level.nominal.to_string(), limits, in_use, waiting]
+        let (wait, refused, retry) = (pair(&level.wait), level.refused.to_string(), level.retry_after.to_string());
+        vec![level.name.clone(), level.nominal.to_string(), limits, in_use, waiting, wait, refused, retry]
     }));
-    format!("{}\n{}", table(&sources), table(&levels))
+    format!("{}{more}\n{}", table(&sources), table(&levels))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What `--format json` gives.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Both {
+    seconds: u64,
+    notes: Vec<String>,
+    before: Side,
+    after: Option<Side>,
+}
 
-    #[test]
-    fn the_example_is_a_load_and_mistakes_are_named() {
-        assert_eq!(sources(EXAMPLE, "example").unwrap().len(), 2);
-        for (wrong, words) in [
-            (EXAMPLE.replace("rate: 30", "rat: 30"), "unknown field `rat`"),
-            (EXAMPLE.replace("rate: 30", "rate: -1"), "source `training-operator`: rate is -1; expected 0 to 100000"),
-            (EXAMPLE.replace("    rate: 30\n", ""), "expected either `clients` (at most 100000) or `rate`"),
-            (String::new(), "nothing in it"),
-        ] {
-            let told = sources(&wrong, "mix.yaml").unwrap_err().to_string();
-            assert!(told.contains(words) && told.starts_with("mix.yaml: "), "{told}");
+#[derive(Serialize)]
+struct Side {
+    sources: Vec<SourceTold>,
+    lanes: Vec<LaneTold>,
+}
+
+/// Times are in milliseconds.
+#[derive(Serialize)]
+struct Quantiles {
+    p50: f64,
+    p99: f64,
+    mean: f64,
+}
+
+impl From<&Distribution> for Quantiles {
+    fn from(of: &Distribution) -> Self {
+        Self { p50: of.quantile(0.5), p99: of.quantile(0.99), mean: of.mean() }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SourceTold {
+    name: String,
+    flow_schema: String,
+    lane: String,
+    answered: u64,
+    refused: u64,
+    given_up: u64,
+    latency: Quantiles,
+    queued: Quantiles,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LaneTold {
+    name: String,
+    nominal_seats: i64,
+    least_seats: i64,
+    most_seats: i64,
+    seats_in_use: f64,
+    most_waiting: u32,
+    refused: u64,
+    retry_after_seconds: i64,
+    queued: Quantiles,
+    /// Of equal parts of the time.
+    over_time: OverTime,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OverTime {
+    seats_in_use: Vec<f32>,
+    seats: Vec<u32>,
+    waiting: Vec<u32>,
+    refused: Vec<u32>,
+}
+
+impl Side {
+    fn of(load: &[Source], outcome: &Outcome) -> Self {
+        let sources = load.iter().zip(&outcome.sources).map(|(source, seen)| SourceTold {
+            name: source.name.clone(),
+            flow_schema: seen.schema.clone(),
+            lane: seen.level.clone(),
+            answered: seen.answered,
+            refused: seen.refused,
+            given_up: seen.failed,
+            latency: (&seen.latency).into(),
+            queued: (&seen.wait).into(),
+        });
+        let lanes = outcome.levels.iter().map(|level| LaneTold {
+            name: level.name.clone(),
+            nominal_seats: level.nominal,
+            least_seats: level.limits.0,
+            most_seats: level.limits.1,
+            seats_in_use: level.seats,
+            most_waiting: level.waiting,
+            refused: level.refused,
+            retry_after_seconds: level.retry_after,
+            queued: (&level.wait).into(),
+            over_time: OverTime {
+                seats_in_use: level.moments.iter().map(|moment| moment.seats).collect(),
+                seats: level.moments.iter().map(|moment| moment.limit).collect(),
+                waiting: level.moments.iter().map(|moment| moment.waiting).collect(),
+                refused: level.moments.iter().map(|moment| moment.refused).collect(),
+            },
+        });
+        Self { sources: sources.collect(), lanes: lanes.collect() }
+    }
+}
+
+/// Every lane that somebody rides in, as it is and as it would be.
+fn picture(before: &Outcome, after: Option<&Outcome>, seconds: u64, sources: usize) -> Chart {
+    let sides: Vec<(&Outcome, &str, Look, Look)> = std::iter::once((before, "before", Look::Before, Look::BoundBefore))
+        .chain(after.map(|after| (after, "after", Look::After, Look::BoundAfter)))
+        .collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (outcome, ..) in &sides {
+        for level in outcome.levels.iter().filter(|level| level.seats > 0.0 || level.refused > 0) {
+            if !names.contains(&level.name.as_str()) {
+                names.push(&level.name);
+            }
         }
+    }
+    let row = |name: &&str| {
+        let mut panels = ["seats in use", "requests that wait", "refused a second"]
+            .map(|title| Panel { title: title.to_owned(), series: Vec::new() });
+        for (outcome, side, look, bound) in &sides {
+            let Some(level) = outcome.levels.iter().find(|level| level.name == **name) else { continue };
+            let moments = &level.moments;
+            let a_second = seconds as f64 / moments.len().max(1) as f64;
+            let mut add = |panel: usize, name: String, look: Look, values: Vec<f64>| {
+                panels[panel].series.push(Series { name, look, values });
+            };
+            add(0, (*side).to_owned(), *look, moments.iter().map(|moment| f64::from(moment.seats)).collect());
+            add(
+                0,
+                format!("seats that it has, {side}"),
+                *bound,
+                moments.iter().map(|moment| f64::from(moment.limit)).collect(),
+            );
+            add(1, (*side).to_owned(), *look, moments.iter().map(|moment| f64::from(moment.waiting)).collect());
+            add(
+                2,
+                (*side).to_owned(),
+                *look,
+                moments.iter().map(|moment| f64::from(moment.refused) / a_second).collect(),
+            );
+        }
+        Row { title: (*name).to_owned(), panels: panels.into() }
+    };
+    Chart {
+        title: "The API server's lanes under this load".to_owned(),
+        subtitle: format!("bedplate apf simulate: {seconds} s, {sources} sources"),
+        seconds: seconds as f64,
+        rows: names.iter().map(row).collect(),
     }
 }
