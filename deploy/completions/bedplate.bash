@@ -34,6 +34,9 @@ _bedplate() {
             bedplate,completions)
                 cmd="bedplate__subcmd__completions"
                 ;;
+            bedplate,dns)
+                cmd="bedplate__subcmd__dns"
+                ;;
             bedplate,explain)
                 cmd="bedplate__subcmd__explain"
                 ;;
@@ -145,6 +148,18 @@ _bedplate() {
             bedplate__subcmd__checkpoint__subcmd__help,verify)
                 cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__verify"
                 ;;
+            bedplate__subcmd__dns,explain)
+                cmd="bedplate__subcmd__dns__subcmd__explain"
+                ;;
+            bedplate__subcmd__dns,help)
+                cmd="bedplate__subcmd__dns__subcmd__help"
+                ;;
+            bedplate__subcmd__dns__subcmd__help,explain)
+                cmd="bedplate__subcmd__dns__subcmd__help__subcmd__explain"
+                ;;
+            bedplate__subcmd__dns__subcmd__help,help)
+                cmd="bedplate__subcmd__dns__subcmd__help__subcmd__help"
+                ;;
             bedplate__subcmd__help,apf)
                 cmd="bedplate__subcmd__help__subcmd__apf"
                 ;;
@@ -162,6 +177,9 @@ _bedplate() {
                 ;;
             bedplate__subcmd__help,completions)
                 cmd="bedplate__subcmd__help__subcmd__completions"
+                ;;
+            bedplate__subcmd__help,dns)
+                cmd="bedplate__subcmd__help__subcmd__dns"
                 ;;
             bedplate__subcmd__help,explain)
                 cmd="bedplate__subcmd__help__subcmd__explain"
@@ -238,6 +256,9 @@ _bedplate() {
             bedplate__subcmd__help__subcmd__checkpoint,verify)
                 cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__verify"
                 ;;
+            bedplate__subcmd__help__subcmd__dns,explain)
+                cmd="bedplate__subcmd__help__subcmd__dns__subcmd__explain"
+                ;;
             bedplate__subcmd__help__subcmd__impact,delete)
                 cmd="bedplate__subcmd__help__subcmd__impact__subcmd__delete"
                 ;;
@@ -260,7 +281,7 @@ _bedplate() {
 
     case "${cmd}" in
         bedplate)
-            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac checkpoint rules init schema completions man help"
+            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf dns trail rbac checkpoint rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -853,6 +874,120 @@ _bedplate() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        bedplate__subcmd__dns)
+            opts="-h --help explain help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__explain)
+            opts="-n -h --libc --pod --resolv-conf --namespace --cluster-domain --option --exists --ipv4 --kubeconfig --context --request-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --libc)
+                    COMPREPLY=($(compgen -W "glibc musl go c-ares" -- "${cur}"))
+                    return 0
+                    ;;
+                --pod)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --resolv-conf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --option)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exists)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__help)
+            opts="explain help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__help__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         bedplate__subcmd__explain)
             opts="-h --profile --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -872,7 +1007,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help)
-            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf trail rbac checkpoint rules init schema completions man help"
+            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf dns trail rbac checkpoint rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1070,6 +1205,34 @@ _bedplate() {
         bedplate__subcmd__help__subcmd__completions)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__dns)
+            opts="explain"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__dns__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1590,7 +1753,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove prove-fairness impact unlock trail apf apf-controllers"
+            opts="-h --help audit plan apply rollback uninstall prove prove-fairness impact unlock trail apf apf-controllers dns"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

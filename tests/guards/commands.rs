@@ -144,3 +144,34 @@ fn lanes_are_tried_before_they_are_made() {
     assert!(p99(before) > 3.0 * p99(after), "{told}");
     c.k("get flowschema ml-users").refused("not found");
 }
+
+/// A training job on Alpine found its object store from a notebook, and not from a pod with `ndots: 2`.
+#[test]
+fn what_a_lookup_in_a_pod_costs_is_told_from_its_own_configuration() {
+    let c = cluster();
+    let team = c.namespace("lookups");
+    let pod = |name: &str, more: serde_json::Value| {
+        let mut spec = json!({ "containers": [{ "name": "train", "image": "docker.io/library/python:3.12" }] });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": team }, "spec": spec })
+    };
+    let low = json!({ "options": [{ "name": "ndots", "value": "1" }], "searches": ["corp.example"] });
+    c.create(&pod("plain", json!({}))).accepted();
+    c.create(&pod("low", json!({ "dnsConfig": low }))).accepted();
+    c.create(&pod("on-the-host", json!({ "hostNetwork": true }))).accepted();
+    c.create(&json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "minio", "namespace": team },
+        "spec": { "ports": [{ "port": 9000 }] } }))
+        .accepted();
+    let explain = |pod: &str, more: &str| c.bedplate(&format!("dns explain minio.{team} --pod {team}/{pod} {more}"));
+    let told = explain("plain", "").accepted();
+    assert!(told.contains("ndots 5, 3 search domains"), "{told}");
+    assert!(told.contains(&format!("4 queries, found as minio.{team}.svc.cluster.local")), "{told}");
+    let told = explain("low", "--libc musl").accepted();
+    assert!(told.contains("ndots 1, 4 search domains") && told.contains("2 queries, not found"), "{told}");
+    // glibc goes on with the search list, to the second of its domains.
+    let glibc = told.lines().find(|line| line.starts_with("glibc")).unwrap();
+    assert!(glibc.contains(&format!("6        found as minio.{team}.svc.cluster.local")), "{told}");
+    let host = explain("on-the-host", "");
+    host.refused("has its node's resolv.conf, which the cluster does not tell");
+    explain("nobody", "").refused("there is no pod `nobody`");
+}

@@ -42,11 +42,13 @@ pub enum Task {
     Apf,
     /// `bedplate apf explain --all-controllers`.
     ApfControllers,
+    /// `bedplate dns`.
+    Dns,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -59,6 +61,7 @@ impl Task {
         Self::Trail,
         Self::Apf,
         Self::ApfControllers,
+        Self::Dns,
     ];
 
     /// As it is written.
@@ -77,6 +80,7 @@ impl Task {
             Self::Trail => "trail",
             Self::Apf => "apf",
             Self::ApfControllers => "apf-controllers",
+            Self::Dns => "dns",
         }
     }
 }
@@ -121,7 +125,9 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
     Row { tasks, verbs, what, why }
 }
 
-use Task::{Apf, ApfControllers, Apply, Audit, Impact, Plan, Prove, ProveFairness, Rollback, Trail, Uninstall, Unlock};
+use Task::{
+    Apf, ApfControllers, Apply, Audit, Dns, Impact, Plan, Prove, ProveFairness, Rollback, Trail, Uninstall, Unlock,
+};
 use What::{Kinds, Named, Texts, These, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
@@ -230,6 +236,8 @@ const TABLE: &[Row] = &[
     row(&[Apply], &["get"], TRAIL, "the record of refusals, unlocks and exemptions"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
     row(&[Apf, ApfControllers, ProveFairness], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
+    row(&[Dns], &["get"], These("", &["pods"]), "what the pod's resolv.conf has"),
+    row(&[Dns], &["get"], These("", &["services"]), "which names of the search list there are"),
 ];
 
 impl Row {

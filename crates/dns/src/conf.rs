@@ -36,6 +36,17 @@ impl Default for ResolvConf {
     }
 }
 
+/// A pod's `dnsConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodConfig {
+    /// How many `nameservers` it adds.
+    pub servers: u32,
+    /// `searches`.
+    pub searches: Vec<String>,
+    /// `options`: names and values.
+    pub options: Vec<(String, String)>,
+}
+
 /// Most servers that a resolver asks (`MAXNS`).
 const MOST_SERVERS: u32 = 3;
 
@@ -52,6 +63,34 @@ impl ResolvConf {
             ndots: 5,
             ..Self::default()
         }
+    }
+
+    /// What the kubelet makes of a pod's `dnsPolicy` and `dnsConfig`, before the node's own search list; nothing where the
+    /// node's own file holds, which the cluster does not tell.
+    #[must_use]
+    pub fn of_pod(
+        policy: &str,
+        host_network: bool,
+        namespace: &str,
+        cluster_domain: &str,
+        config: &PodConfig,
+    ) -> Option<Self> {
+        let mut conf = match policy {
+            "None" => Self { servers: 0, ..Self::default() },
+            "ClusterFirstWithHostNet" => Self::cluster_first(namespace, cluster_domain),
+            "ClusterFirst" | "" if !host_network => Self::cluster_first(namespace, cluster_domain),
+            _ => return None,
+        };
+        conf.servers = (conf.servers + config.servers).clamp(1, MOST_SERVERS);
+        for domain in &config.searches {
+            if !conf.search.contains(domain) {
+                conf.search.push(domain.clone());
+            }
+        }
+        for (name, value) in &config.options {
+            conf.option(name, value);
+        }
+        Some(conf)
     }
 
     /// Reads the file. What no resolver knows is passed over, as resolvers do.

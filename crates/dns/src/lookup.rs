@@ -139,6 +139,48 @@ pub fn autopath<'a>(
     }
 }
 
+/// Something that makes a lookup cheaper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// What to do.
+    pub what: String,
+    /// What becomes of the lookup.
+    pub lookup: Lookup,
+}
+
+/// What each remedy would make of a lookup: a dot at the end, a low `ndots`, `autopath` in CoreDNS.
+#[must_use]
+pub fn remedies(
+    client: &Client,
+    conf: &ResolvConf,
+    name: &str,
+    families: &[Family],
+    world: &dyn Fn(&str, Family) -> Answer,
+) -> Vec<Remedy> {
+    if name.ends_with('.') {
+        return Vec::new();
+    }
+    let dots = name.bytes().filter(|byte| *byte == b'.').count();
+    // Lower than 1 would look names of one word up outside first.
+    let ndots = u32::try_from(dots).unwrap_or(u32::MAX).clamp(1, 2);
+    let absolute = format!("{name}.");
+    let mut remedies =
+        vec![Remedy { what: "a dot at its end".to_owned(), lookup: lookup(client, conf, &absolute, families, world) }];
+    if ndots < conf.ndots {
+        let low = ResolvConf { ndots, ..conf.clone() };
+        let lookup = lookup(client, &low, name, families, world);
+        remedies.push(Remedy { what: format!("`ndots: {ndots}` in the pod's dnsConfig"), lookup });
+    }
+    if !conf.search.is_empty() {
+        let answers = autopath(conf, world);
+        remedies.push(Remedy {
+            what: "`autopath @kubernetes` and `pods verified` in CoreDNS".to_owned(),
+            lookup: lookup(client, conf, name, families, &answers),
+        });
+    }
+    remedies
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +215,23 @@ mod tests {
             let found = lookup(client, &conf, "minio.ml.svc", BOTH, &inside).found.is_some();
             assert_eq!(found, client.name != "musl", "{}", client.name);
         }
+    }
+
+    /// `huggingface.co` has one dot: `ndots: 2`, which everyone writes, changes nothing for it.
+    #[test]
+    fn the_remedy_fits_the_name() {
+        let world = |name: &str, _| if name == "huggingface.co" { Answer::Found } else { Answer::NxDomain };
+        let conf = ResolvConf::cluster_first("research", "cluster.local");
+        let remedies = remedies(client("glibc"), &conf, "huggingface.co", BOTH, &world);
+        let costs: Vec<_> = remedies.iter().map(|remedy| (remedy.what.as_str(), remedy.lookup.queries())).collect();
+        assert_eq!(
+            costs,
+            [
+                ("a dot at its end", 2),
+                ("`ndots: 1` in the pod's dnsConfig", 2),
+                ("`autopath @kubernetes` and `pods verified` in CoreDNS", 2),
+            ]
+        );
     }
 
     /// A namespace answers for its own name without an address: there musl stops.

@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod checkpoint;
 mod cluster;
+mod dns;
 mod explain;
 mod fix;
 mod impact;
@@ -68,6 +69,8 @@ enum Command {
     Lock(impact::LockArgs),
     /// Flow control: which lane a request to the API server rides in, and why
     Apf(apf::Args),
+    /// Names: what a lookup in a pod costs, query by query
+    Dns(dns::Args),
     /// What is on record: refusals, unlocks, exemptions
     Trail(trail::Args),
     /// Print the ClusterRole that a command needs
@@ -128,6 +131,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Unlock(args) => impact::unlock(&args),
         Command::Lock(args) => impact::lock(&args),
         Command::Apf(args) => apf::run(&args),
+        Command::Dns(args) => dns::run(&args),
         Command::Trail(args) => trail::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),
