@@ -330,7 +330,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf__subcmd__explain)
-            opts="-n -h --as --as-group --verb --resource --path --namespace --offline --server-concurrency --kubeconfig --context --request-timeout --help"
+            opts="-n -h --as --as-group --verb --resource --path --namespace --all-controllers --audit-log --offline --server-concurrency --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -361,6 +361,10 @@ _bedplate() {
                     return 0
                     ;;
                 -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --audit-log)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1748,7 +1752,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__plan)
-            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --operator --help"
+            opts="-f -h --kubeconfig --context --request-timeout --file --enforce --force-conflicts --operator --server-concurrency --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1778,6 +1782,10 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --server-concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1786,7 +1794,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__prove)
-            opts="-n -q -h --kubeconfig --context --request-timeout --namespace --quiet --help admission deletion"
+            opts="-n -q -h --kubeconfig --context --request-timeout --namespace --quiet --requests --seconds --concurrency --p99 --help admission deletion fairness"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1812,6 +1820,22 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --requests)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seconds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --concurrency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --p99)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1820,7 +1844,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove impact unlock trail apf dns apf-top"
+            opts="-h --help audit plan apply rollback uninstall prove prove-fairness impact unlock trail apf apf-controllers dns apf-top"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -72,6 +72,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l context -d 'C
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -s f -l file -d 'The profile and exemptions to apply: a bedplate.yaml [default: the cluster\'s own profile stays]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l operator -d 'What runs the operator too, with this image: one that was built with deploy/Dockerfile' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l server-concurrency -d 'Seats of one API server, --max-requests-inflight and --max-mutating-requests-inflight together, to tell what each level of flow control gains and loses [default: the profile\'s, 600]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l enforce -d 'A first installation refuses at once, instead of beginning in the mode `audit`'
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -l force-conflicts -d 'Take over fields that another field manager owns'
 complete -c bedplate -n "__fish_bedplate_using_subcommand plan" -s h -l help -d 'Print help'
@@ -120,7 +121,11 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s h -l help -d
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l request-timeout -d 'Seconds that the API server may be silent' -r
-complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s n -l namespace -d 'The namespace that objects are tried in; nothing is created' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s n -l namespace -d 'The namespace that objects are tried in, nothing is created; a flood is sent into those of users, where there are any' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l requests -d 'Most requests of the flood' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l seconds -d 'Longest time of the flood' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l concurrency -d 'Clients that flood at once' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l p99 -d 'The p99 of the controller\'s requests, in milliseconds, up to which the guarantee holds' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s q -l quiet -d 'Only what got through or could not be tried'
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
@@ -162,10 +167,12 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l resource -d 'What is asked for: `pods`, `deploy`, `pytorchjobs.kubeflow.org`, `pods/exec`' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l path -d 'A path that is no resource: `/healthz`' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -s n -l namespace -d 'The namespace [default: none: all of them, or what has none]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l audit-log -d 'The requests of an audit log (audit.k8s.io/v1, one event a line); `-` is standard input' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l server-concurrency -d 'Seats of one API server: --max-requests-inflight and --max-mutating-requests-inflight together' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l request-timeout -d 'Seconds that the API server may be silent' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l all-controllers -d 'Every controller of the platform that is found in the cluster, and its leases: who rides where today'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -l offline -d 'Do not ask the server where it puts such a request'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l mix -d 'The load: who sends what [default: an operator beside a search that floods; --example prints it]' -r -F

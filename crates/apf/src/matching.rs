@@ -1,5 +1,7 @@
 //! Which schema takes a request (`pkg/util/flowcontrol/match.go`), and which can take none.
 
+use std::borrow::Cow;
+
 use crate::types::{FlowSchema, NonResourceRule, PolicyRules, ResourceRule, Subject};
 
 /// A request, as the server sees it after impersonation.
@@ -155,8 +157,16 @@ fn matches(rule: &PolicyRules, request: &Request) -> bool {
         }
 }
 
+/// Whether a rule's path means a request's: the path itself, or what is below it, with `*` at its end or without
+/// (`matchPolicyRuleNonResourceURL`, `rule.go`).
 fn path_covers(pattern: &str, path: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == path, |prefix| path.starts_with(prefix))
+    pattern == ALL || pattern == path || path.starts_with(&*below(pattern))
+}
+
+/// What every path below a rule's path begins with.
+fn below(pattern: &str) -> Cow<'_, str> {
+    let prefix = pattern.strip_suffix('*').unwrap_or(pattern);
+    if prefix.ends_with('/') { prefix.into() } else { format!("{prefix}/").into() }
 }
 
 /// A schema that no request can reach.
@@ -262,7 +272,12 @@ fn resource_covers(outer: &ResourceRule, inner: &ResourceRule) -> bool {
 
 fn url_covers(outer: &NonResourceRule, inner: &NonResourceRule) -> bool {
     list_covers(&outer.verbs, &inner.verbs)
-        && inner.non_resource_urls.iter().all(|url| outer.non_resource_urls.iter().any(|have| path_covers(have, url)))
+        && inner.non_resource_urls.iter().all(|url| {
+            let covers = |have: &String| {
+                have == ALL || url != ALL && path_covers(have, url) && below(url).starts_with(&*below(have))
+            };
+            outer.non_resource_urls.iter().any(covers)
+        })
 }
 
 #[cfg(test)]
@@ -323,6 +338,32 @@ mod tests {
         ] {
             assert_eq!(verdict(&schema, &request), verdict_, "{request:?}");
             assert_eq!(first_match(std::slice::from_ref(&schema), &request).is_some(), verdict_ == Verdict::Takes(1));
+        }
+    }
+
+    /// The explainer put `/healthz/ping` elsewhere than the API server does.
+    #[test]
+    fn a_path_means_what_is_below_it() {
+        for (pattern, path, meant) in [
+            ("/healthz", "/healthz", true),
+            ("/healthz", "/healthz/ping", true),
+            ("/healthz", "/healthzes", false),
+            ("/healthz/*", "/healthz/ping", true),
+            ("/healthz/*", "/healthz", false),
+            ("/healthz*", "/healthzes", false),
+            ("/", "/version", true),
+            ("*", "/version", true),
+        ] {
+            assert_eq!(path_covers(pattern, path), meant, "{pattern} {path}");
+        }
+        let rule = |url: &str| NonResourceRule { verbs: vec!["*".into()], non_resource_urls: vec![url.into()] };
+        for (outer, inner, covers) in [
+            ("/healthz", "/healthz/*", true),
+            ("/healthz/*", "/healthz", false),
+            ("*", "/healthz", true),
+            ("/healthz", "*", false),
+        ] {
+            assert_eq!(url_covers(&rule(outer), &rule(inner)), covers, "{outer} {inner}");
         }
     }
 

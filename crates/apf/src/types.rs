@@ -1,7 +1,13 @@
 //! FlowSchemas and PriorityLevelConfigurations (`k8s.io/api/flowcontrol/v1/types.go`), with the
 //! server's defaults.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+/// A list. The API server writes `null` for one that is empty where its types have no `omitempty`: a rule that means only
+/// what has no namespace has `namespaces: null`.
+fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
 
 /// A FlowSchema.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -35,7 +41,7 @@ pub struct FlowSchemaSpec {
     #[serde(default)]
     pub distinguisher_method: Option<Typed>,
     /// A request that matches one matches the schema.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub rules: Vec<PolicyRules>,
 }
 
@@ -64,13 +70,13 @@ pub struct Reference {
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRules {
     /// Who.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub subjects: Vec<Subject>,
     /// Requests for resources.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub resource_rules: Vec<ResourceRule>,
     /// Requests for other paths.
-    #[serde(default, rename = "nonResourceRules")]
+    #[serde(default, deserialize_with = "or_nothing", rename = "nonResourceRules")]
     pub non_resource_rules: Vec<NonResourceRule>,
 }
 
@@ -112,20 +118,20 @@ pub struct ServiceAccount {
 #[serde(rename_all = "camelCase")]
 pub struct ResourceRule {
     /// Verbs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub verbs: Vec<String>,
     /// API groups; empty text is the core group.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub api_groups: Vec<String>,
     /// Resources, or `resource/subresource`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub resources: Vec<String>,
     /// Whether requests without a namespace match: cluster-scoped objects and lists over all
     /// namespaces.
     #[serde(default)]
     pub cluster_scope: bool,
     /// Namespaces of requests that have one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub namespaces: Vec<String>,
 }
 
@@ -134,10 +140,10 @@ pub struct ResourceRule {
 #[serde(rename_all = "camelCase")]
 pub struct NonResourceRule {
     /// Verbs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub verbs: Vec<String>,
     /// Paths; a `*` may end one.
-    #[serde(default, rename = "nonResourceURLs")]
+    #[serde(default, deserialize_with = "or_nothing", rename = "nonResourceURLs")]
     pub non_resource_urls: Vec<String>,
 }
 
@@ -250,5 +256,20 @@ impl PriorityLevel {
     #[must_use]
     pub fn is_exempt(&self) -> bool {
         self.spec.kind == "Exempt"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A schema for cluster-wide requests only was passed over, and the explainer named another lane than the server.
+    #[test]
+    fn a_list_may_be_null() {
+        let text = r#"{"metadata":{"name":"a"},"spec":{"matchingPrecedence":3,"priorityLevelConfiguration":{"name":"exempt"},
+            "rules":[{"subjects":[{"kind":"Group","group":{"name":"*"}}],"nonResourceRules":null,
+            "resourceRules":[{"verbs":["*"],"apiGroups":["*"],"resources":["*"],"clusterScope":true,"namespaces":null}]}]}}"#;
+        let schema: FlowSchema = serde_json::from_str(text).unwrap();
+        assert_eq!(schema.spec.rules[0].resource_rules[0].namespaces, [] as [&str; 0]);
     }
 }

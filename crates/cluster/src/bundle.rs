@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bedplate_guarantees::enforce;
+use bedplate_guarantees::{enforce, fairness};
 use bedplate_model::names;
 use serde_json::{Map, Value, json};
 
@@ -64,10 +64,15 @@ pub struct Wanted {
     pub force: bool,
 }
 
-/// The first profile of a cluster: every guard tells in the audit log what it would refuse, and refuses nothing.
+/// The first profile of a cluster: every guard tells in the audit log what it would refuse, and refuses nothing; flow
+/// control stays as it is.
 #[must_use]
 pub fn first_profile(enforce: bool) -> Value {
-    let modes = if enforce { json!({}) } else { json!({ "modes": { "admission": "audit", "deletion": "audit" } }) };
+    let modes = if enforce {
+        json!({})
+    } else {
+        json!({ "modes": { "admission": "audit", "deletion": "audit", "fairness": "audit" } })
+    };
     json!({
         "apiVersion": names::API_VERSION,
         "kind": "StabilityProfile",
@@ -76,8 +81,14 @@ pub fn first_profile(enforce: bool) -> Value {
     })
 }
 
-/// Kinds of which `apply` removes what an older Bedplate made and this one does not.
-pub(crate) const OWN_KINDS: &[&str] = &["ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"];
+/// Kinds of which `apply` removes what an older Bedplate made and this one does not, in the order of removal: no policy
+/// without its binding is asked anything, and no FlowSchema may name a level that is gone.
+pub(crate) const OWN_KINDS: &[(&str, &str)] = &[
+    (ADMISSION, "ValidatingAdmissionPolicyBinding"),
+    (ADMISSION, "ValidatingAdmissionPolicy"),
+    (fairness::enforce::GROUP, "FlowSchema"),
+    (fairness::enforce::GROUP, "PriorityLevelConfiguration"),
+];
 pub(crate) const ADMISSION: &str = "admissionregistration.k8s.io";
 
 impl Cluster {
@@ -152,7 +163,10 @@ impl Cluster {
             return Err(Error::FirstOne);
         }
         let mut steps = Vec::new();
-        for before in recalled.iter().filter(|before| before.existed) {
+        // What others name comes first, as it goes last.
+        let mut existed: Vec<_> = recalled.iter().filter(|before| before.existed).collect();
+        existed.sort_by_key(|before| std::cmp::Reverse(place_in_removal(&before.object)));
+        for before in existed {
             let live = self.live(&before.object, None).await?;
             steps.push(self.step(before.object.clone(), live, force).await?);
         }
@@ -163,9 +177,8 @@ impl Cluster {
                 each(&step);
             }
         }
-        // A binding before its policy: no policy without its binding is asked anything.
         let mut made: Vec<_> = recalled.into_iter().filter(|before| !before.existed).collect();
-        made.sort_by_key(|before| before.object["kind"] != "ValidatingAdmissionPolicyBinding");
+        made.sort_by_key(|before| place_in_removal(&before.object).unwrap_or(usize::MAX));
         for Before { object, .. } in made {
             if self.remove(&object).await? {
                 each(&Step { what: title(&object), change: Change::Remove, before: None, object });
@@ -178,15 +191,18 @@ impl Cluster {
 
     /// Puts back what differs from the defaults and the cluster's own profile, whoever owns it, and removes what is of no
     /// use any more. One after the other: nobody may look at a binding whose policy is gone. `each` gets every step, also
-    /// where nothing was to be done.
+    /// where nothing was to be done. An object that `leave` says to leave is not looked at.
     ///
     /// # Errors
     /// A refusal, no rights. What was done until then stays.
-    pub async fn put_back(&self, mut each: impl FnMut(&Step)) -> Result<(), Error> {
+    pub async fn put_back(&self, leave: impl Fn(&str) -> bool, mut each: impl FnMut(&Step)) -> Result<(), Error> {
         let desired = self.desired(&Wanted::default()).await?;
         let guards = self.guards().await?;
         let stale = stale(&guards, &desired);
         for object in desired {
+            if leave(&title(&object)) {
+                continue;
+            }
             let live = self.live(&object, Some(&guards)).await?;
             let step = self.step(object, live, true).await?;
             if step.change != Change::Same {
@@ -273,14 +289,17 @@ impl Cluster {
         all.extend(wanted.exemptions.iter().cloned());
         let served = |group: &str, kind: &str| self.kind(group, kind).map(Resource::api_version);
         all.extend(enforce::objects(enforce::Installation { profile: &profile, served: &served }));
+        if fairness::enforce::is_wanted(&profile) {
+            all.extend(self.lanes(profile.settings(None)).await?.objects);
+        }
         Ok(all)
     }
 
-    /// Every guard of ours, as it is: two lists, whatever their number.
+    /// Every guard of ours, as it is: a list a kind, whatever their number.
     async fn guards(&self) -> Result<Guards, Error> {
         let mut guards = Guards::new();
-        for kind in OWN_KINDS {
-            let Some(resource) = self.kind(ADMISSION, kind) else { continue };
+        for (group, kind) in OWN_KINDS {
+            let Some(resource) = self.kind(group, kind) else { continue };
             self.list(resource, None, false, |object| {
                 if has_our_name(&object) {
                     guards.insert(title(&object), object);
@@ -408,11 +427,15 @@ type Guards = BTreeMap<String, Value>;
 /// Guards that an older Bedplate or another profile made.
 fn stale(guards: &Guards, desired: &[Value]) -> Vec<Value> {
     let wanted: Vec<String> = desired.iter().map(title).collect();
-    // A binding before its policy: no policy without its binding is asked anything.
     let mut stale: Vec<_> =
         guards.values().filter(|guard| is_managed(guard) && !wanted.contains(&title(guard))).cloned().collect();
-    stale.sort_by_key(|guard| OWN_KINDS.iter().position(|kind| guard["kind"] == *kind));
+    stale.sort_by_key(place_in_removal);
     stale
+}
+
+/// When a guard is removed; nothing for what is none.
+fn place_in_removal(object: &Value) -> Option<usize> {
+    OWN_KINDS.iter().position(|(_, kind)| object["kind"] == *kind)
 }
 
 /// Whether steps can be done: nothing is begun that would stop half-way at what is known before.
@@ -434,7 +457,7 @@ pub(crate) fn is_from_file(why: &str) -> bool {
 }
 
 fn is_guard(object: &Value) -> bool {
-    OWN_KINDS.iter().any(|kind| object["kind"] == *kind)
+    place_in_removal(object).is_some()
 }
 
 /// Whether a guard is as it is wanted, besides labels and annotations of others. The API server writes defaults into it,

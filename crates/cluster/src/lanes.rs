@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{Cluster, Error, Place, Resource};
 
-const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+pub(crate) use bedplate_guarantees::fairness::enforce::GROUP;
 
 /// The kinds of flow control.
 pub(crate) const KINDS: &[(&str, &str)] = &[(GROUP, "FlowSchema"), (GROUP, "PriorityLevelConfiguration")];

@@ -12,6 +12,8 @@ pub mod audit;
 pub mod bundle;
 mod config;
 pub mod error;
+pub mod fairness;
+pub mod flood;
 pub mod impact;
 mod journal;
 pub mod lanes;

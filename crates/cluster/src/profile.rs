@@ -48,7 +48,8 @@ impl Cluster {
         let Some((place, live)) = self.live_profile().await? else { return Ok(()) };
         let generation = live.pointer("/metadata/generation");
         let conditions = condition(&live, "Applied", "True", reason, message);
-        let guarantees = profile_of(vec![live.clone()]).ok().and_then(|held| in_place(&live, &held.profile));
+        let lanes = self.lanes_in_place().await?;
+        let guarantees = profile_of(vec![live.clone()]).ok().and_then(|held| in_place(&live, &held.profile, lanes));
         if conditions.is_none() && guarantees.is_none() && live.pointer("/status/observedGeneration") == generation {
             return Ok(());
         }

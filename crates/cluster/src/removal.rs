@@ -5,7 +5,7 @@ use std::time::Duration;
 use bedplate_model::names;
 use serde_json::Value;
 
-use crate::bundle::{ADMISSION, OWN_KINDS, is_from_file, is_managed, is_managed_by, is_ours, title};
+use crate::bundle::{OWN_KINDS, is_from_file, is_managed, is_managed_by, is_ours, title};
 use crate::{Cluster, Error, Place};
 
 /// How long the API server may take to act on what it has stored, and how often it is asked meanwhile.
@@ -63,8 +63,8 @@ impl Cluster {
         }
         self.no_pods().await?;
         self.remove_all_reports().await?.iter().for_each(|report| each(report));
-        for kind in OWN_KINDS {
-            for object in self.metadata_of(ADMISSION, kind, is_ours).await? {
+        for (group, kind) in OWN_KINDS {
+            for object in self.metadata_of(group, kind, is_ours).await? {
                 match self.remove(&object).await {
                     Ok(true) => each(&title(&object)),
                     Ok(false) => {}

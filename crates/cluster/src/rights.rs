@@ -10,9 +10,11 @@ use bedplate_model::workload::kinds::{Kind, TABLE as WORKLOADS};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
+use bedplate_guarantees::fairness::enforce;
+
 use crate::bundle::ADMISSION;
 use crate::resource::plural;
-use crate::{Cluster, Error, Place, audit, impact, journal, lanes, prove, rbac, reports, trail};
+use crate::{Cluster, Error, Place, audit, fairness, impact, journal, lanes, prove, rbac, reports, trail};
 
 /// A command that talks to a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +31,8 @@ pub enum Task {
     Uninstall,
     /// `bedplate prove`.
     Prove,
+    /// `bedplate prove fairness`, which sends requests as others.
+    ProveFairness,
     /// `bedplate impact`.
     Impact,
     /// `bedplate unlock` and `bedplate lock`.
@@ -37,6 +41,8 @@ pub enum Task {
     Trail,
     /// `bedplate apf`.
     Apf,
+    /// `bedplate apf explain --all-controllers`.
+    ApfControllers,
     /// `bedplate dns`.
     Dns,
     /// `bedplate apf top`.
@@ -45,17 +51,19 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
         Self::Rollback,
         Self::Uninstall,
         Self::Prove,
+        Self::ProveFairness,
         Self::Impact,
         Self::Unlock,
         Self::Trail,
         Self::Apf,
+        Self::ApfControllers,
         Self::Dns,
         Self::ApfTop,
     ];
@@ -70,10 +78,12 @@ impl Task {
             Self::Rollback => "rollback",
             Self::Uninstall => "uninstall",
             Self::Prove => "prove",
+            Self::ProveFairness => "prove-fairness",
             Self::Impact => "impact",
             Self::Unlock => "unlock",
             Self::Trail => "trail",
             Self::Apf => "apf",
+            Self::ApfControllers => "apf-controllers",
             Self::Dns => "dns",
             Self::ApfTop => "apf-top",
         }
@@ -122,7 +132,10 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
     Row { tasks, verbs, what, why }
 }
 
-use Task::{Apf, ApfTop, Apply, Audit, Dns, Impact, Plan, Prove, Rollback, Trail, Uninstall, Unlock};
+use Task::{
+    Apf, ApfControllers, ApfTop, Apply, Audit, Dns, Impact, Plan, Prove, ProveFairness, Rollback, Trail, Uninstall,
+    Unlock,
+};
 use What::{Kinds, Named, Paths, Texts, These, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
@@ -159,6 +172,20 @@ const OWN_DEFINITIONS: &[(&str, &str, &str)] = &[
     ("apiextensions.k8s.io", "CustomResourceDefinition", "exemptions.bedplate.dev"),
 ];
 
+/// The lanes that may be made.
+pub const LANES: &[(&str, &str, &str)] = &[
+    (lanes::GROUP, "PriorityLevelConfiguration", enforce::CONTROLLERS),
+    (lanes::GROUP, "PriorityLevelConfiguration", enforce::USERS),
+    (lanes::GROUP, "FlowSchema", enforce::LEASES),
+    (lanes::GROUP, "FlowSchema", enforce::CONTROLLERS),
+    (lanes::GROUP, "FlowSchema", enforce::NAMESPACES),
+    (lanes::GROUP, "FlowSchema", enforce::PARTS),
+    (lanes::GROUP, "FlowSchema", enforce::PEOPLE),
+];
+
+/// Whom a request may be sent as: checked of whoever sends it (`Impersonate-User`, `Impersonate-Group`).
+pub const IMPERSONATED: &[&str] = &["groups", "serviceaccounts", "users"];
+
 /// What the last apply has changed, as it was.
 const JOURNAL: What = Texts(journal::NAMESPACE, Some(journal::NAME));
 const TRAIL: What = Texts(trail::NAMESPACE, Some(trail::NAME));
@@ -170,8 +197,8 @@ const SCALED: fn(&Kind) -> bool = |kind| kind.scale.is_some();
 /// is replaced as a whole: an update.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    row(&[Audit, Plan, Apply, Prove], &["get"], PROFILES, "the settings that hold"),
-    row(&[Audit, Plan, Apply, Prove], &["list"], EXEMPTIONS, "what need not follow them"),
+    row(&[Audit, Plan, Apply, Prove, ProveFairness, ApfControllers], &["get"], PROFILES, "the settings that hold"),
+    row(&[Audit, Plan, Apply, Prove, ProveFairness, ApfControllers], &["list"], EXEMPTIONS, "what need not follow them"),
     row(&[Audit, Plan], &["list"], Workloads(EVERY), "what the rules judge"),
     row(&[Audit, Plan], &["get"], These("", &["pods"]), "pods that nobody owns are judged themselves; of the others the metadata is enough"),
     row(&[Audit, Plan], &["list"], Kinds(audit::OTHERS), "what the rules judge, or have to know of the rest"),
@@ -183,6 +210,10 @@ const TABLE: &[Row] = &[
     row(&[Rollback], &["list", "delete"], EXEMPTIONS, "exemptions that the last apply has made"),
     row(&[Plan, Apply, Rollback], &["get", "list", "patch", "update"], GUARDS, "the guards"),
     row(&[Apply, Rollback], &["create", "delete"], GUARDS, "the guards that are new, and those of another version"),
+    row(&[Plan, Apply, Rollback], &["list"], Kinds(lanes::KINDS), "the lanes, and what every level of the API server has"),
+    row(&[Plan, Apply, Rollback], &["get", "patch", "update"], Named(LANES), "our lanes: controllers, users"),
+    row(&[Apply, Rollback], &["create", "delete"], Named(LANES), "the same, at the first time, and when nobody needs them"),
+    row(&[Plan, Apply, ApfControllers, ProveFairness], &["list"], Kinds(fairness::FOUND), "which controllers and which users are here: lanes are for who is there"),
     row(&[Apply, Rollback], &["patch"], These(names::GROUP, &["stabilityprofiles/status", "exemptions/status"]), "how the guarantees stand, and whether an exemption is honoured"),
     // `authorizeUpdate` in the API server's `registry/admissionregistration/validatingadmissionpolicy/authz.go`.
     row(&[Plan, Apply, Rollback], &["get", "list"], These("coordination.k8s.io", &["leases"]), "who makes a policy has to be able to read what it is held against: the clock"),
@@ -192,6 +223,8 @@ const TABLE: &[Row] = &[
     row(&[Uninstall, Rollback], &["delete"], JOURNAL, "it is needed no more"),
     row(&[Uninstall], &["delete"], TRAIL, "what is on record goes last"),
     row(&[Uninstall], &["list", "delete"], GUARDS, "the guards"),
+    row(&[Uninstall], &["list"], Kinds(lanes::KINDS), "the lanes"),
+    row(&[Uninstall], &["delete"], Named(LANES), "the same"),
     row(&[Uninstall], &["get", "delete"], Named(OWN_DEFINITIONS), "the definitions; their objects go with them"),
     row(&[Uninstall], &["list"], OWN, "what goes with the definitions is named"),
     row(&[Uninstall], &["get", "delete"], Named(OPERATOR), "what runs the operator, and what that made"),
@@ -201,7 +234,8 @@ const TABLE: &[Row] = &[
     row(&[Prove], &["list", "delete", "patch"], Kinds(prove::MARKED), "dry runs: what must not be deleted, nor its mark be taken off"),
     row(&[Prove], &["deletecollection"], DEFINITIONS, "dry runs: the definitions, all at once"),
     row(&[Prove], &["delete", "patch"], PROFILES, "dry runs: the profile must not be deleted, nor narrowed"),
-    row(&[Prove], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed: all that it writes"),
+    row(&[ProveFairness], &["impersonate"], These("", IMPERSONATED), "the flood is sent as users, the probe beside it as a controller"),
+    row(&[Prove, ProveFairness], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed: all that it writes"),
     row(&[Impact], &["get", "list"], Workloads(EVERY), "what hangs on an object, and its pods"),
     row(&[Impact], &["get", "list"], Kinds(impact::LOOKED_AT), "what hangs on an object besides"),
     row(&[Unlock], &["create"], These("events.k8s.io", &["events"]), "who unlocked what and why, beside the object"),
@@ -209,7 +243,7 @@ const TABLE: &[Row] = &[
     row(&[Unlock], &["patch"], TRAIL, "who unlocked what and why, on record"),
     row(&[Apply], &["get"], TRAIL, "the record of refusals, unlocks and exemptions"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
-    row(&[Apf], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
+    row(&[Apf, ApfControllers, ProveFairness], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
     row(&[Dns], &["get"], These("", &["pods"]), "what the pod's resolv.conf has"),
     row(&[Dns], &["get"], These("", &["services"]), "which names of the search list there are"),
     row(&[ApfTop], &["get"], Paths(&[METRICS]), "seats, queues, waits and refusals of each lane"),
@@ -384,8 +418,10 @@ impl Cluster {
         for mut right in table {
             let plural = right.resource.split('/').next().unwrap_or_default();
             let served = self.resources().iter().find(|known| known.group == right.group && known.plural == plural);
-            // What `apply` itself brings is not served before.
-            if served.is_none() && !is_path(&right.resource) && !(task == Apply && right.group == names::GROUP) {
+            // What `apply` itself brings is not served before; users, groups and paths are no resources at all.
+            let always =
+                task == Apply && right.group == names::GROUP || right.verb == "impersonate" || is_path(&right.resource);
+            if served.is_none() && !always {
                 continue;
             }
             if let (Some(namespace), Some(served)) = (namespace, served)
@@ -484,6 +520,10 @@ mod tests {
         let definitions = bedplate_guarantees::definitions();
         let names: Vec<_> = definitions.iter().filter_map(|object| object["metadata"]["name"].as_str()).collect();
         assert_eq!(OWN_DEFINITIONS.iter().map(|(.., name)| *name).collect::<Vec<_>>(), names);
+        let lanes: Vec<_> = LANES.iter().map(|(_, kind, name)| (*kind, *name)).collect();
+        let levels = enforce::LEVELS.iter().map(|name| ("PriorityLevelConfiguration", *name));
+        let schemas = enforce::SCHEMAS.iter().map(|name| ("FlowSchema", *name));
+        assert_eq!(lanes, levels.chain(schemas).collect::<Vec<_>>());
         let guards_and_reports = [ADMISSION, "openreports.io", "wgpolicyk8s.io"];
         for right in of(Uninstall).into_iter().filter(|right| right.verb == "delete" && right.name.is_none()) {
             assert!(guards_and_reports.contains(&&*right.group), "{right:?}");

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use bedplate_guarantees::enforce;
+use bedplate_guarantees::fairness::prove::Tally;
+use bedplate_guarantees::{enforce, fairness};
 use bedplate_model::crd::{Enforced, Observed, Proven, Standing};
 use bedplate_model::profile::Mode;
 use bedplate_model::{Guarantee, Profile};
@@ -61,7 +62,30 @@ impl Cluster {
         self.stand(|guarantee, _, time| {
             let Some(&Shown { refused, through, untried }) = shown.get(&guarantee) else { return json!({}) };
             let status = if refused > 0 && through == 0 { "True" } else { "False" }.to_owned();
-            json!({ "proven": Proven { status, refused, through, untried, time: time.to_owned() } })
+            let (time, message) = (time.to_owned(), None);
+            json!({ "proven": Proven { status, refused, through, untried, message, time } })
+        })
+        .await
+    }
+
+    /// Says what a flood beside a controller's probe has shown.
+    ///
+    /// # Errors
+    /// No rights.
+    pub async fn proven_fairness(&self, holds: bool, probe: &Tally, message: &str) -> Result<(), Error> {
+        self.stand(|guarantee, _, time| {
+            if guarantee != Guarantee::Fairness {
+                return json!({});
+            }
+            let proven = Proven {
+                status: if holds { "True" } else { "False" }.to_owned(),
+                refused: probe.latency.len() as u64,
+                through: probe.refused + probe.failed,
+                untried: 0,
+                message: Some(message.to_owned()),
+                time: time.to_owned(),
+            };
+            json!({ "proven": proven })
         })
         .await
     }
@@ -81,11 +105,15 @@ impl Cluster {
 }
 
 /// What is declared and enforced, where the status of a profile does not say so yet: its guards are in place.
-pub(crate) fn in_place(live: &Value, profile: &Profile) -> Option<Value> {
+/// `lanes`: how many objects of ours flow control has.
+pub(crate) fn in_place(live: &Value, profile: &Profile, lanes: usize) -> Option<Value> {
     let time = timestamp(now());
     differing(live, |guarantee, before| {
         let declared = declared(profile, guarantee);
-        let (holds, message) = enforced(profile, guarantee);
+        let (holds, message) = match guarantee {
+            Guarantee::Fairness => lanes_hold(profile, lanes),
+            guarantee => enforced(profile, guarantee),
+        };
         let status = if holds { "True" } else { "False" }.to_owned();
         let same = before.enforced.as_ref().filter(|said| said.status == status);
         let since = same.map_or_else(|| time.clone(), |said| said.since.clone());
@@ -112,6 +140,19 @@ fn differing(live: &Value, part: impl Fn(Guarantee, &Standing) -> Value) -> Opti
 fn declared(profile: &Profile, guarantee: Guarantee) -> Mode {
     // No rule has that name: it is the mode of those that nothing is said of.
     profile.settings(None).mode("", guarantee)
+}
+
+/// Whether the lanes of fairness are there, and in words.
+fn lanes_hold(profile: &Profile, lanes: usize) -> (bool, String) {
+    match (fairness::enforce::mode(profile), lanes) {
+        (Mode::Enforce, 0) => {
+            (false, "no controller of a machine-learning platform was found, so there is no lane to make".to_owned())
+        }
+        (Mode::Enforce, lanes) => {
+            (true, format!("controllers ride in a lane of their own, and users in a low one: {lanes} objects"))
+        }
+        (mode, _) => (false, format!("fairness: {}; flow control is left as it is", mode.name())),
+    }
 }
 
 /// Whether every guard of a guarantee refuses, and in words which do what.
@@ -160,22 +201,25 @@ mod tests {
         let (holds, text) =
             enforced(&profile("{namespaces: [{names: [team-*], modes: {admission: warn}}]}"), Guarantee::Admission);
         assert!(holds && text.contains("in namespaces team-*: "), "{text}");
-        let (holds, text) = enforced(&profile("{}"), Guarantee::Fairness);
+        let (holds, text) = enforced(&profile("{}"), Guarantee::Dns);
         assert!(!holds && text.contains("no guard"), "{text}");
+        let (holds, text) = lanes_hold(&profile("{}"), 7);
+        assert!(holds && text.contains("7 objects"), "{text}");
+        assert!(!lanes_hold(&profile("{}"), 0).0 && !lanes_hold(&profile("{modes: {fairness: warn}}"), 7).0);
     }
 
     /// An operator that wrote its status every minute filled etcd with copies of it.
     #[test]
     fn what_is_said_already_is_not_said_again() {
         let mut live = json!({ "status": {} });
-        let first = in_place(&live, &profile("{}")).unwrap();
+        let first = in_place(&live, &profile("{}"), 7).unwrap();
         assert_eq!(first["deletion"]["declared"], "enforce");
         live["status"]["guarantees"] = first.clone();
         live["status"]["guarantees"]["deletion"]["proven"] = json!({ "status": "True", "refused": 9, "through": 0,
             "untried": 0, "time": "2026-01-01T00:00:00Z" });
         live["status"]["guarantees"]["deletion"]["enforced"]["since"] = "2026-01-01T00:00:00Z".into();
-        assert_eq!(in_place(&live, &profile("{}")), None);
-        let weaker = in_place(&live, &profile("{modes: {deletion: warn}}")).unwrap();
+        assert_eq!(in_place(&live, &profile("{}"), 7), None);
+        let weaker = in_place(&live, &profile("{modes: {deletion: warn}}"), 7).unwrap();
         assert_eq!(weaker.as_object().unwrap().len(), 1, "the others stand as they did: {weaker}");
         assert_eq!(weaker["deletion"]["enforced"]["status"], "False");
         assert_ne!(weaker["deletion"]["enforced"]["since"], "2026-01-01T00:00:00Z");

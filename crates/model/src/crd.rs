@@ -70,14 +70,17 @@ pub struct Observed {
 /// What a drill showed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Proven {
-    /// `True` where something was refused and nothing got through.
+    /// `True` where something was refused and nothing got through; of a flood, where no controller failed or waited long.
     pub status: String,
-    /// Attempts that were refused.
+    /// Attempts that were refused; of a flood, requests of the controller that were answered beside it.
     pub refused: u64,
-    /// Attempts that got through.
+    /// Attempts that got through; of a flood, requests of the controller that failed.
     pub through: u64,
     /// Attempts that could not be made.
     pub untried: u64,
+    /// What it showed, where numbers do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// When, as RFC 3339.
     pub time: String,
 }
@@ -179,6 +182,7 @@ fn profile(rules: &[&str]) -> Value {
             column("Applied", ".status.conditions[?(@.type=='Applied')].status", "Whether all guards are in place"),
             column("Admission", ".status.guarantees.admission.enforced.status", "Whether the API server refuses what admission guards"),
             column("Deletion", ".status.guarantees.deletion.enforced.status", "Whether the API server refuses what deletion guards"),
+            column("Fairness", ".status.guarantees.fairness.enforced.status", "Whether controllers have a lane of the API server of their own"),
             { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
         ]),
     )

@@ -76,6 +76,7 @@ const REGISTRY: &str = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?(/[a-z0-9]([a-z
 pub(crate) const NAMESPACE: &str = "^[a-z0-9*]([a-z0-9*-]*[a-z0-9*])?$";
 pub(crate) const NAME: &str = "^[a-z0-9*]([a-z0-9*.-]*[a-z0-9*])?$";
 const RULE: &str = "^[a-z0-9-]+$";
+const ACCOUNT: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?:[a-z0-9]([a-z0-9.-]*[a-z0-9])?$";
 
 /// Patterns of texts, and what they are called to people.
 const PATTERNS: &[(&str, &str)] = &[
@@ -86,6 +87,7 @@ const PATTERNS: &[(&str, &str)] = &[
     (NAMESPACE, "the name of a namespace: lower-case letters, digits and `-`, and `*` for any text"),
     (NAME, "a name: lower-case letters, digits, `-` and `.`, and `*` for any text"),
     (RULE, "the name of a rule"),
+    (ACCOUNT, "a service account as `NAMESPACE:NAME`, such as `ml-platform:training-operator`"),
 ];
 
 /// Settings of some namespaces.
@@ -266,7 +268,8 @@ pub struct Deletion {
     pub crd_groups: Option<Vec<String>>,
 }
 
-/// What the API server has to share out.
+/// What the API server has to share out, and how: in the mode `enforce` the platform's controllers have a lane of their
+/// own, and users a low one.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Fairness {
@@ -274,6 +277,24 @@ pub struct Fairness {
     /// together. Default 600.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_concurrency: Option<u32>,
+    /// Service accounts of controllers besides those that are known and found running, as `NAMESPACE:NAME`. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), inner(length(max = 317), regex(pattern = ACCOUNT)))]
+    pub controllers: Option<Vec<String>>,
+    /// Namespaces of users besides Kubeflow's profiles; `*` stands for any text. Their service accounts ride in the low
+    /// lane. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(max = 63), regex(pattern = NAMESPACE)))]
+    pub user_namespaces: Option<Vec<String>>,
+    /// Shares of the controllers' lane. Every level of the server gives some: those that it brings have 245 together.
+    /// Default 30.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub controller_shares: Option<u32>,
+    /// Shares of the users' lane, which borrows none. Default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub user_shares: Option<u32>,
 }
 
 /// How names are looked up.
@@ -346,6 +367,10 @@ pub const REGISTRIES: &[&str] = &[
 
 /// `--max-requests-inflight` and `--max-mutating-requests-inflight` of an API server together, where nobody has set them.
 pub const SERVER_CONCURRENCY: u32 = 600;
+
+/// Shares of the controllers' lane and of the users', where nobody has said how many. With the 245 of every server they are
+/// 280, so that no level that it brings loses more than an eighth of its seats.
+pub const LANE_SHARES: [u32; 2] = [30, 5];
 
 /// Namespaces that are production where nobody has said which are.
 pub const PRODUCTION: &[&str] =
@@ -422,6 +447,29 @@ impl Settings {
         self.fairness.server_concurrency.unwrap_or(SERVER_CONCURRENCY)
     }
 
+    /// Service accounts of controllers, as namespace and name, besides those that are known.
+    pub fn controllers(&self) -> impl Iterator<Item = (&str, &str)> {
+        list(self.fairness.controllers.as_deref(), &[]).into_iter().filter_map(|account| account.split_once(':'))
+    }
+
+    /// Patterns of namespaces of users, besides profiles.
+    #[must_use]
+    pub fn user_namespaces(&self) -> Vec<&str> {
+        list(self.fairness.user_namespaces.as_deref(), &[])
+    }
+
+    /// Shares of the controllers' lane.
+    #[must_use]
+    pub fn controller_shares(&self) -> u32 {
+        self.fairness.controller_shares.unwrap_or(LANE_SHARES[0])
+    }
+
+    /// Shares of the users' lane.
+    #[must_use]
+    pub fn user_shares(&self) -> u32 {
+        self.fairness.user_shares.unwrap_or(LANE_SHARES[1])
+    }
+
     /// The cluster's domain.
     #[must_use]
     pub fn cluster_domain(&self) -> &str {
@@ -477,7 +525,11 @@ impl Settings {
                     .or_else(|| a.deletion.production_namespaces.clone()),
                 crd_groups: b.deletion.crd_groups.clone().or_else(|| a.deletion.crd_groups.clone()),
             },
-            fairness: Fairness { server_concurrency: b.fairness.server_concurrency.or(a.fairness.server_concurrency) },
+            // Lanes are of the whole cluster: a namespace has no word in them.
+            fairness: Fairness {
+                server_concurrency: b.fairness.server_concurrency.or(a.fairness.server_concurrency),
+                ..a.fairness.clone()
+            },
             dns: Dns {
                 cluster_domain: b.dns.cluster_domain.clone().or_else(|| a.dns.cluster_domain.clone()),
                 autopath: b.dns.autopath.or(a.dns.autopath),
@@ -741,6 +793,18 @@ mod tests {
         assert!(told[0].0.starts_with("expected the name of a namespace") && told[0].0.ends_with("found `Prod`"));
         let told = found("{admission: {registries: [\"https://ghcr.io\"]}}");
         assert!(told[0].0.contains("without `https://`"), "{told:?}");
+        let told = found("{fairness: {controllers: [training-operator]}}");
+        assert!(told[0].0.starts_with("expected a service account as `NAMESPACE:NAME`"), "{told:?}");
+        let told = found("{fairness: {controllers: [\"kube-system:mine\"], controllerShares: 10, userShares: 20}}");
+        assert_eq!(told[0].0, "accounts of kube-system have a lane of the API server's own");
+        assert_eq!(told[1].0, "users would have more of the API server than what they depend on");
+        let told = found("{fairness: {userShares: 0}}");
+        assert_eq!(told[0].0, "expected at least 1, found 0");
+        let told = found("{fairness: {userShares: 20000}}");
+        assert_eq!(told[0].0, "expected at most 10000, found 20000");
+        let told =
+            found("{namespaces: [{names: [team], fairness: {userShares: 1}}, {names: [b], modes: {fairness: warn}}]}");
+        assert_eq!(told[0].0, "lanes are of the whole cluster, and no namespace has its own");
         // One number alone contradicts nothing: the other is the default's.
         assert!(Profile::parse(&format!("{HEAD}spec: {{admission: {{acceleratorsPerJob: 4}}}}\n"), &[]).is_ok());
     }

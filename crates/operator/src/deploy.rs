@@ -4,6 +4,7 @@ use bedplate_cluster::resource::plural;
 use bedplate_cluster::rights::{self, Rule, Task};
 use bedplate_cluster::{rbac, reports, trail};
 use bedplate_guarantees::enforce;
+use bedplate_guarantees::fairness::enforce as enforce_lanes;
 use bedplate_model::workload::kinds::{self, TABLE};
 use bedplate_model::{Profile, names};
 use serde_json::{Value, json};
@@ -144,6 +145,7 @@ fn right(
 }
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
+const LANES: &[&str] = &["flowschemas", "prioritylevelconfigurations"];
 const POLICIES: &[&str] = &["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
 
 /// Rights in the whole cluster.
@@ -196,7 +198,34 @@ fn cluster_rights() -> Vec<Rule> {
             &["get", "create", "patch", "update", "delete"],
             "our own guards only: they are put back, and follow what the cluster serves",
         ),
-        right("", &["namespaces"], &[], &["list", "watch"], "whoever unlocks one is put on record"),
+        right(
+            enforce_lanes::GROUP,
+            LANES,
+            &[],
+            &["list", "watch"],
+            "lanes of flow control that somebody changed or took away are found",
+        ),
+        right(
+            enforce_lanes::GROUP,
+            &LANES[..1],
+            enforce_lanes::SCHEMAS,
+            &["get", "create", "patch", "update", "delete"],
+            "our own lanes only: they are put back, and follow the controllers and the users that are there",
+        ),
+        right(
+            enforce_lanes::GROUP,
+            &LANES[1..],
+            enforce_lanes::LEVELS,
+            &["get", "create", "patch", "update", "delete"],
+            "likewise: their seats",
+        ),
+        right(
+            "",
+            &["namespaces"],
+            &[],
+            &["list", "watch"],
+            "whoever unlocks one is put on record; one of users gets its lane at once",
+        ),
         right(
             "apiextensions.k8s.io",
             &["customresourcedefinitions"],
@@ -522,6 +551,22 @@ mod tests {
                 assert!(allowed.iter().any(|allowed| allowed == name), "{name}");
             }
         }
+    }
+
+    /// Lanes were made by `apply`, and the operator could not follow a new profile with them.
+    #[test]
+    fn the_lanes_may_be_kept_and_nothing_else_of_flow_control_be_written() {
+        let rights: Vec<Rule> =
+            cluster_rights().into_iter().filter(|right| right.group == enforce_lanes::GROUP).collect();
+        for (_, kind, name) in rights::LANES {
+            let kept = |right: &Rule| {
+                right.resources == [plural(kind)]
+                    && right.names.iter().any(|own| own == name)
+                    && right.verbs.contains(&"update")
+            };
+            assert!(rights.iter().any(kept), "{name}");
+        }
+        assert!(rights.iter().all(|right| !right.names.is_empty() || right.verbs.iter().all(|verb| ["list", "watch"].contains(verb))));
     }
 
     /// `bedplate uninstall` may take away all of it.

@@ -5,18 +5,22 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
+use bedplate_apf::Concurrency;
 use bedplate_cluster::bundle::{Change, Step, Wanted};
+use bedplate_cluster::fairness::{Gain, worst};
 use bedplate_cluster::prove::Outcome;
 use bedplate_cluster::rights::Task;
 use bedplate_cluster::{Cluster, Error as ClusterError};
-use bedplate_guarantees::enforce;
+use bedplate_guarantees::fairness::detect::Detected;
+use bedplate_guarantees::{enforce, fairness};
 use bedplate_model::document::{Limits, parse};
+use bedplate_model::profile::Mode;
 use bedplate_model::{Guarantee, Profile, names};
 use bedplate_operator::deploy;
 use serde_json::Value;
 
 use super::cluster::{Target, profile, tell_unread, wait};
-use super::{Error, print};
+use super::{Error, print, table};
 use crate::today::today;
 
 /// Options of `plan` and `apply`.
@@ -42,6 +46,17 @@ impl Args {
     fn operator(&self) -> Vec<Value> {
         self.operator.as_deref().map(deploy::objects).unwrap_or_default()
     }
+}
+
+/// Options of `plan`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    args: Args,
+    /// Seats of one API server, --max-requests-inflight and --max-mutating-requests-inflight together, to tell what each
+    /// level of flow control gains and loses [default: the profile's, 600]
+    #[arg(long, value_name = "SEATS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    server_concurrency: Option<u32>,
 }
 
 /// Options of `rollback`.
@@ -70,7 +85,7 @@ const MANY: usize = 6;
 /// How long the API server may take to compile the policies.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
+pub(crate) fn plan(PlanArgs { args, server_concurrency }: &PlanArgs) -> Result<ExitCode, Error> {
     let wanted = wanted(args)?;
     wait(async {
         let cluster = args.target.connect_for(Task::Plan, None).await?;
@@ -84,7 +99,9 @@ pub(crate) fn plan(args: &Args) -> Result<ExitCode, Error> {
             }
         }
         print(&format!("\n{changes} of {} objects would change on {}\n", steps.len(), cluster.server))?;
-        let whole = refusals(&cluster, &steps).await?;
+        let profile = as_planned(&cluster, &steps).await?;
+        lanes(&cluster, &profile, *server_concurrency).await?;
+        let whole = refusals(&cluster, &profile).await?;
         judged_as_pods(&cluster)?;
         Ok(ExitCode::from(if whole { u8::from(changes > 0) } else { 2 }))
     })
@@ -107,9 +124,7 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         outcome?;
         let profile = profile(&cluster).await?;
         let auditing = enforce::guarded()
-            .filter(|(rule, guarantee)| {
-                profile.settings(None).mode(rule, *guarantee) != bedplate_model::profile::Mode::Enforce
-            })
+            .filter(|(rule, guarantee)| profile.settings(None).mode(rule, *guarantee) != Mode::Enforce)
             .count();
         print(&if changed == 0 {
             "everything was in place\n".to_owned()
@@ -264,20 +279,88 @@ async fn hold(cluster: &Cluster) -> Result<(), Error> {
     }
 }
 
-/// What every guard would refuse of what is there now. Gives whether all of it could be looked at.
-async fn refusals(cluster: &Cluster, steps: &[Step]) -> Result<bool, Error> {
-    let profile = match steps.iter().find(|step| step.object["kind"] == "StabilityProfile") {
+/// The profile as it would be.
+async fn as_planned(cluster: &Cluster, steps: &[Step]) -> Result<Profile, Error> {
+    match steps.iter().find(|step| step.object["kind"] == "StabilityProfile") {
         Some(step) => {
             let mut object = step.object.clone();
             object.as_object_mut().map(|map| map.remove("status"));
-            Profile::parse(&object.to_string(), &bedplate_guarantees::names()).unwrap_or_default()
+            Ok(Profile::parse(&object.to_string(), &bedplate_guarantees::names()).unwrap_or_default())
         }
-        None => profile(cluster).await?,
+        None => profile(cluster).await,
+    }
+}
+
+/// Who would ride in which lane of the API server, and what every level gains and loses by that.
+async fn lanes(cluster: &Cluster, profile: &Profile, seats: Option<u32>) -> Result<(), Error> {
+    let mode = fairness::enforce::mode(profile);
+    if mode == Mode::Off {
+        return Ok(());
+    }
+    let settings = profile.settings(None);
+    let lanes = cluster.lanes(settings).await?;
+    let Detected { controllers, users, runners, passed_over } = &lanes.detected;
+    for why in passed_over {
+        print(&format!("no lane: {why}\n"))?;
+    }
+    if lanes.objects.is_empty() {
+        return print("\nno controller of a machine-learning platform was found, so no lane of flow control is made\n");
+    }
+    let (would, not_yet) = match mode {
+        Mode::Enforce => ("ride", String::new()),
+        mode => {
+            ("would ride", format!(" (fairness: {}; flow control is changed in the mode `enforce` only)", mode.name()))
+        }
     };
+    let mut text = format!("\nlanes of the API server{not_yet}:\n  in the controllers' lane {would}:\n");
+    for one in controllers {
+        text.push_str(&format!("    {}:{}  {} ({})\n", one.namespace, one.account, one.what, one.found));
+    }
+    let namespaces: Vec<&str> = users.iter().map(String::as_str).take(MANY).collect();
+    let more = users.len().saturating_sub(MANY);
+    text.push_str(&format!(
+        "  in the users' lane {would}: people{}{}{}{}\n\n",
+        if users.is_empty() { "" } else { ", all accounts of " },
+        namespaces.join(", "),
+        if more > 0 { format!(" and {more} more namespaces") } else { String::new() },
+        runners.iter().map(|(namespace, name)| format!(", {namespace}:{name}")).collect::<String>(),
+    ));
+    let live = cluster.flow_control().await?;
+    let seats = seats.unwrap_or_else(|| settings.server_concurrency());
+    let gains = lanes.gains(&live, seats);
+    text.push_str(&table(&seat_rows(&gains, seats)));
+    if let Some((percent, level)) = worst(&gains) {
+        text.push_str(&format!(
+            "no level loses more than {percent:.0} % of its {seats} seats' part ({level}); minimum: what none can borrow of it\n"
+        ));
+    }
+    for why in fairness::enforce::obstacles(&lanes.over(&live).0) {
+        text.push_str(&format!("! {why}\n"));
+    }
+    print(&text)
+}
+
+/// Seats of each level, before and after.
+fn seat_rows(gains: &[Gain], seats: u32) -> Vec<Vec<String>> {
+    let most = |max: Option<i64>| max.map_or(i64::from(seats), |max| max.min(i64::from(seats))).to_string();
+    let cells = |seats: &Option<Concurrency>| match seats {
+        Some(seats) => [seats.nominal.to_string(), seats.min.to_string(), most(seats.max)],
+        None => ["-"; 3].map(str::to_owned),
+    };
+    let head = ["level", "nominal", "minimum", "maximum", "→ nominal", "minimum", "maximum"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for gain in gains {
+        rows.push([vec![gain.level.clone()], cells(&gain.before).to_vec(), cells(&gain.after).to_vec()].concat());
+    }
+    rows
+}
+
+/// What every guard would refuse of what is there now. Gives whether all of it could be looked at.
+async fn refusals(cluster: &Cluster, profile: &Profile) -> Result<bool, Error> {
     let guarded: Vec<&str> = enforce::guarded().map(|(rule, _)| rule).collect();
     let mut lines = Vec::new();
     let seen = cluster
-        .audit(&profile, &today(), None, |name, _, checked| {
+        .audit(profile, &today(), None, |name, _, checked| {
             for located in checked.findings.iter().filter(|located| guarded.contains(&located.finding.rule)) {
                 lines.push(format!("  {name}: {} ({})\n", located.finding.message, located.finding.rule));
             }

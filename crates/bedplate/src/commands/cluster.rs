@@ -10,7 +10,7 @@ use bedplate_model::Profile;
 use super::Error;
 
 /// Which cluster.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Target {
     /// The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
     #[arg(long, value_name = "FILE", global = true)]

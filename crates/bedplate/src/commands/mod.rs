@@ -48,7 +48,7 @@ enum Command {
     /// The same rules over what is in a cluster
     Audit(audit::Args),
     /// What apply would change in the cluster, and what the guards would refuse of what is there
-    Plan(apply::Args),
+    Plan(apply::PlanArgs),
     /// Put the guards into the cluster
     Apply(apply::Args),
     /// Everything as it was before the last apply: profile, exemptions, guards

@@ -1,9 +1,12 @@
-//! `bedplate prove`: everything that should be refused is tried, with dry runs.
+//! `bedplate prove`: everything that should be refused is tried, with dry runs; and a flood beside a controller.
+
+mod fairness;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use bedplate_cluster::Cluster;
 use bedplate_cluster::prove::Outcome;
 use bedplate_cluster::rights::Task;
 use bedplate_cluster::standing::Shown;
@@ -20,12 +23,14 @@ pub(crate) struct Args {
     /// What to prove
     #[arg(value_name = "GUARANTEE", default_values_t = [Provable::Admission, Provable::Deletion])]
     guarantees: Vec<Provable>,
-    /// The namespace that objects are tried in; nothing is created
+    /// The namespace that objects are tried in, nothing is created; a flood is sent into those of users, where there are any
     #[arg(long, short, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
     /// Only what got through or could not be tried
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    flood: fairness::Flood,
 }
 
 /// Guarantees that have a drill.
@@ -35,6 +40,8 @@ enum Provable {
     Admission,
     /// What is protected from deletion
     Deletion,
+    /// A bounded flood by users beside a controller's requests: never done unless it is named
+    Fairness,
 }
 
 impl std::fmt::Display for Provable {
@@ -48,6 +55,7 @@ impl From<Provable> for Guarantee {
         match provable {
             Provable::Admission => Self::Admission,
             Provable::Deletion => Self::Deletion,
+            Provable::Fairness => Self::Fairness,
         }
     }
 }
@@ -59,46 +67,68 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let style = if color { Style::new().fg_color(Some(of.into())) } else { Style::new() };
         format!("{style}{text:<12}{style:#}")
     };
+    let refusals = guarantees.iter().any(|guarantee| *guarantee != Guarantee::Fairness);
+    let floods = guarantees.contains(&Guarantee::Fairness);
     wait(async {
-        let cluster = args.target.connect_for(Task::Prove, None).await?;
-        let mut shown: BTreeMap<Guarantee, Shown> = BTreeMap::new();
-        let mut failed = None;
-        cluster
-            .prove(&guarantees, &args.namespace, |attempt| {
-                shown.entry(attempt.guarantee).or_default().add(&attempt.outcome);
-                let (word, note, dull) = match &attempt.outcome {
-                    Outcome::Refused(why) => (paint("refused", AnsiColor::Green), why.clone(), true),
-                    Outcome::Through => (
-                        paint("GOT THROUGH", AnsiColor::Red),
-                        format!("{} should have refused it", attempt.rule),
-                        false,
-                    ),
-                    Outcome::NotEnforced(mode) => (
-                        paint("GOT THROUGH", AnsiColor::Yellow),
-                        format!("the mode of {} is `{}`", attempt.rule, mode.name()),
-                        false,
-                    ),
-                    Outcome::Untried(why) => (paint("not tried", AnsiColor::Yellow), why.clone(), false),
-                };
-                if !(args.quiet && dull) && failed.is_none() {
-                    failed = print(&format!("{word} {}\n             {note}\n", attempt.what)).err();
-                }
-            })
-            .await?;
-        if let Some(error) = failed {
-            return Err(error);
+        let cluster = args.target.connect().await?;
+        for (task, wanted) in [(Task::Prove, refusals), (Task::ProveFairness, floods)] {
+            if wanted {
+                cluster.require(task, None, Vec::new()).await?;
+            }
         }
-        cluster.proven(&shown).await?;
-        let sum = |count: fn(&Shown) -> u64| shown.values().map(count).sum::<u64>();
-        let (refused, through) = (sum(|shown| shown.refused), sum(|shown| shown.through));
-        print(&format!(
-            "\n{refused} refused, {through} got through, {} could not be tried; they were dry runs, and changed nothing on {}\n",
-            sum(|shown| shown.untried),
-            cluster.server
-        ))?;
-        if refused + through == 0 {
-            return Err(Error::Other("nothing could be tried, so nothing is proven".to_owned()));
+        let mut holds = true;
+        if refusals {
+            holds &= tried(args, &cluster, &guarantees, &paint).await?;
         }
-        Ok(ExitCode::from(u8::from(through > 0)))
+        if floods {
+            holds &= fairness::run(&args.target, &cluster, &args.flood, &args.namespace).await?;
+        }
+        Ok(ExitCode::from(u8::from(!holds)))
     })
+}
+
+/// Tries everything that should be refused, and gives whether nothing got through.
+async fn tried(
+    args: &Args,
+    cluster: &Cluster,
+    guarantees: &[Guarantee],
+    paint: &impl Fn(&str, AnsiColor) -> String,
+) -> Result<bool, Error> {
+    let mut shown: BTreeMap<Guarantee, Shown> = BTreeMap::new();
+    let mut failed = None;
+    cluster
+        .prove(guarantees, &args.namespace, |attempt| {
+            shown.entry(attempt.guarantee).or_default().add(&attempt.outcome);
+            let (word, note, dull) = match &attempt.outcome {
+                Outcome::Refused(why) => (paint("refused", AnsiColor::Green), why.clone(), true),
+                Outcome::Through => {
+                    (paint("GOT THROUGH", AnsiColor::Red), format!("{} should have refused it", attempt.rule), false)
+                }
+                Outcome::NotEnforced(mode) => (
+                    paint("GOT THROUGH", AnsiColor::Yellow),
+                    format!("the mode of {} is `{}`", attempt.rule, mode.name()),
+                    false,
+                ),
+                Outcome::Untried(why) => (paint("not tried", AnsiColor::Yellow), why.clone(), false),
+            };
+            if !(args.quiet && dull) && failed.is_none() {
+                failed = print(&format!("{word} {}\n             {note}\n", attempt.what)).err();
+            }
+        })
+        .await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    cluster.proven(&shown).await?;
+    let sum = |count: fn(&Shown) -> u64| shown.values().map(count).sum::<u64>();
+    let (refused, through) = (sum(|shown| shown.refused), sum(|shown| shown.through));
+    print(&format!(
+        "\n{refused} refused, {through} got through, {} could not be tried; they were dry runs, and changed nothing on {}\n",
+        sum(|shown| shown.untried),
+        cluster.server
+    ))?;
+    if refused + through == 0 {
+        return Err(Error::Other("nothing could be tried, so nothing is proven".to_owned()));
+    }
+    Ok(through == 0)
 }

@@ -1,7 +1,7 @@
 //! What a profile or an exemption can say and not mean. Each is told of a file by its place, and by the API server when the object is
 //! written: one table for both.
 
-use super::{Level, Mistake, NamespaceSettings, Spec};
+use super::{Fairness, LANE_SHARES, Level, Mistake, NamespaceSettings, Spec};
 use crate::exemption::Exemption;
 use crate::names::SYSTEM_NAMESPACES;
 use crate::path::FieldPath;
@@ -61,6 +61,26 @@ pub(crate) const SETTINGS: &[Contradiction<NamespaceSettings>] = &[
         message: "no guard ever looks into the namespaces of the system, which a cluster needs to come back: leave them out",
     },
     Contradiction {
+        section: "fairness",
+        field: "controllers",
+        rule: || "!has(self.controllers) || !self.controllers.exists(c, c.startsWith('kube-system:'))".to_owned(),
+        holds: |of| of.settings.controllers().all(|(namespace, _)| namespace != "kube-system"),
+        message: "accounts of kube-system have a lane of the API server's own: leave them out",
+    },
+    Contradiction {
+        section: "fairness",
+        field: "userShares",
+        rule: || {
+            let [controllers, users] = LANE_SHARES;
+            format!(
+                "(has(self.userShares) ? self.userShares : {users}) <= \
+                 (has(self.controllerShares) ? self.controllerShares : {controllers})"
+            )
+        },
+        holds: |of| of.settings.user_shares() <= of.settings.controller_shares(),
+        message: "users would have more of the API server than what they depend on: lower userShares or raise controllerShares",
+    },
+    Contradiction {
         section: "",
         field: "modes",
         rule: || {
@@ -76,17 +96,40 @@ pub(crate) const SETTINGS: &[Contradiction<NamespaceSettings>] = &[
 ];
 
 /// Those between the parts of a profile.
-pub(crate) const SPEC: &[Contradiction<Spec>] = &[Contradiction {
-    section: "namespaces",
-    field: "",
-    rule: || "self.all(n, n.names.all(p, self.exists_one(m, p in m.names)))".to_owned(),
-    holds: |of| {
-        of.namespaces.iter().enumerate().all(|(i, entry)| {
-            entry.names.iter().all(|name| of.namespaces.iter().skip(i + 1).all(|later| !later.names.contains(name)))
-        })
+pub(crate) const SPEC: &[Contradiction<Spec>] = &[
+    Contradiction {
+        section: "namespaces",
+        field: "",
+        rule: || {
+            let fields = LANE_FIELDS.map(|field| format!("has(n.fairness.{field})")).join(" || ");
+            format!("self.all(n, (!has(n.modes) || !('fairness' in n.modes)) && (!has(n.fairness) || !({fields})))")
+        },
+        holds: |of| {
+            of.namespaces.iter().all(|entry| {
+                let Fairness { server_concurrency: _, controllers, user_namespaces, controller_shares, user_shares } =
+                    &entry.settings.fairness;
+                let lists = controllers.as_ref().or(user_namespaces.as_ref()).is_some();
+                let shares = controller_shares.or(*user_shares).is_some();
+                !lists && !shares && !entry.settings.modes.contains_key("fairness")
+            })
+        },
+        message: "lanes are of the whole cluster, and no namespace has its own: say it above, under `fairness` or `modes`",
     },
-    message: "a name stands in two entries, of which only the later one holds there: make them one",
-}];
+    Contradiction {
+        section: "namespaces",
+        field: "",
+        rule: || "self.all(n, n.names.all(p, self.exists_one(m, p in m.names)))".to_owned(),
+        holds: |of| {
+            of.namespaces.iter().enumerate().all(|(i, entry)| {
+                entry.names.iter().all(|name| of.namespaces.iter().skip(i + 1).all(|later| !later.names.contains(name)))
+            })
+        },
+        message: "a name stands in two entries, of which only the later one holds there: make them one",
+    },
+];
+
+/// Fields of `fairness` that say something of lanes.
+const LANE_FIELDS: [&str; 4] = ["controllers", "userNamespaces", "controllerShares", "userShares"];
 
 /// Those of exemptions.
 pub(crate) const EXEMPTION: &[Contradiction<Exemption>] = &[

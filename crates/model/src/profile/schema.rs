@@ -107,6 +107,9 @@ fn bounds(node: &Node, at: Span, schema: &Schema, errors: &mut Vec<SyntaxError>)
             if let Some(minimum) = schema.get("minimum").and_then(Schema::as_i64).filter(|minimum| number < minimum) {
                 errors.push(error(format!("expected at least {minimum}, found {number}"), at));
             }
+            if let Some(maximum) = schema.get("maximum").and_then(Schema::as_i64).filter(|maximum| number > maximum) {
+                errors.push(error(format!("expected at most {maximum}, found {number}"), at));
+            }
             return;
         }
         Value::String(text) => {

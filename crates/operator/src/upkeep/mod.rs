@@ -1,22 +1,27 @@
 //! Keeps the guards as `bedplate apply` made them, and in step with the cluster: the leader's work.
 //!
 //! ```text
-//!   metadata of policies, bindings, definitions, ─▶ something moved ─▶ plan ─▶ what differs is put back, and told
-//!   profile, exemptions: watched
+//!   metadata of policies, bindings, lanes, definitions, ─▶ something moved ─▶ plan ─▶ what differs is put back, and told
+//!   profile, exemptions, namespaces, controllers: watched
 //! ```
+//!
+//! A guard is put back however often somebody changes it. A lane is not: seats are shared with others, who may have a
+//! reason and a controller of their own. After a few times it is left to them for a while, and that is told.
 //!
 //! A profile that is gone is not made anew: its guards refuse what they refused, and whoever took it away meant to
 //! uninstall. What a newer version made is left alone.
 
 mod drift;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bedplate_cluster::bundle::{Change, Step};
 use bedplate_cluster::unlock::now;
 use bedplate_cluster::{Cluster, Place};
+use bedplate_guarantees::fairness;
 use bedplate_model::names;
 use bedplate_model::workload::kinds::crd_groups;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -27,6 +32,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::events::{Event as Note, EventType, Recorder, Reporter};
 use kube::runtime::watcher::{Event, watcher};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::leader::Turns;
 use crate::metrics::{Metrics, Repair};
@@ -34,24 +40,51 @@ use crate::server::health::{Health, Part};
 use crate::traces::traced;
 use drift::{Writer, last_writer, newer};
 
-/// Group and kind of what is watched, and whether only objects of ours are.
-const WATCHED: &[(&str, &str, bool)] = &[
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", true),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", true),
+/// What of a kind is a reason to look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    /// Whatever happens to an object of ours.
+    Ours,
+    /// Whatever happens.
+    All,
+    /// Definitions of kinds that have pods, and of ours.
+    Definitions,
+    /// A namespace that comes, goes, or becomes a profile's: its users get a lane.
+    Users,
+    /// What runs pods comes, goes, or is changed: it may be a controller.
+    Controllers,
+}
+
+/// Group and kind of what is watched, and what of it is a reason to look.
+const WATCHED: &[(&str, &str, Concern)] = &[
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", Concern::Ours),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", Concern::Ours),
+    (fairness::enforce::GROUP, "FlowSchema", Concern::Ours),
+    (fairness::enforce::GROUP, "PriorityLevelConfiguration", Concern::Ours),
     // A kind that can be scaled has a policy of its own as soon as it is served.
-    ("apiextensions.k8s.io", "CustomResourceDefinition", false),
-    (names::GROUP, "StabilityProfile", false),
-    (names::GROUP, "Exemption", false),
+    ("apiextensions.k8s.io", "CustomResourceDefinition", Concern::Definitions),
+    (names::GROUP, "StabilityProfile", Concern::All),
+    (names::GROUP, "Exemption", Concern::All),
+    ("", "Namespace", Concern::Users),
+    ("apps", "Deployment", Concern::Controllers),
+    ("apps", "StatefulSet", Concern::Controllers),
+    ("apps", "DaemonSet", Concern::Controllers),
 ];
 
 /// Changes come in bursts, and are taken together.
 const BURST: Duration = Duration::from_millis(200);
+/// What runs pods changes all day, and is read as a whole to find the controllers in it.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How often is looked without a reason: what is not watched (what the server can do) changes too.
 const LOOK: Duration = Duration::from_secs(600);
 /// Between two tries of what fails, at first and at most.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(300)];
 
 const DAY: u64 = 86_400;
+
+/// How often within [`QUARREL`] seconds a lane is put back after somebody changed it; then it is left as it is that long.
+const PATIENCE_WITH_OTHERS: usize = 3;
+const QUARREL: u64 = 900;
 
 /// Whether a definition is of a kind that has pods, or ours. There may be a thousand others.
 fn concerns_us(name: &str) -> bool {
@@ -68,6 +101,11 @@ enum Idle {
         ours = env!("CARGO_PKG_VERSION")
     )]
     Newer(String),
+    #[error(
+        "somebody else changes {0} again and again: it is left as it is for a while. Take it from that manager, or set \
+         `modes: {{fairness: off}}` in the profile"
+    )]
+    Quarrel(String),
     #[error(transparent)]
     Cluster(#[from] bedplate_cluster::Error),
 }
@@ -76,7 +114,8 @@ enum Idle {
 pub async fn keep(cluster: Cluster, identity: String, health: Arc<Health>, metrics: Arc<Metrics>, mut turns: Turns) {
     let reporter = Reporter { controller: names::GROUP.to_owned(), instance: Some(identity) };
     let recorder = Recorder::new(cluster.client(), reporter);
-    let mut keeper = Keeper { cluster, recorder, health, metrics, in_place: BTreeMap::new() };
+    let (in_place, quarrels, lanes) = (BTreeMap::new(), BTreeMap::new(), Arc::default());
+    let mut keeper = Keeper { cluster, recorder, health, metrics, in_place, quarrels, lanes };
     while turns.begin().await {
         let _led = keeper.health.led(Part::Guards);
         turns.during(keeper.work()).await;
@@ -90,9 +129,14 @@ struct Keeper {
     metrics: Arc<Metrics>,
     /// What was seen to be in place, by name: what differs from that later, somebody changed.
     in_place: BTreeMap<String, Value>,
+    /// When a lane was put back that somebody had changed, by name, in seconds since 1970.
+    quarrels: BTreeMap<String, Vec<u64>>,
+    /// Whether the profile asks for lanes: without them nobody asks who is there.
+    lanes: Arc<AtomicBool>,
 }
 
-type Moves = SelectAll<BoxStream<'static, ()>>;
+/// For how long more moves are waited for.
+type Moves = SelectAll<BoxStream<'static, Duration>>;
 
 impl Keeper {
     /// Works until the server serves other kinds than it did.
@@ -124,7 +168,7 @@ impl Keeper {
                 return;
             }
             tokio::select! {
-                Some(()) = moves.next() => tokio::time::sleep(BURST).await,
+                Some(burst) = moves.next() => settle(&mut moves, burst).await,
                 () = tokio::time::sleep(wait) => {}
             }
             // All that has moved by now is seen by the next round.
@@ -139,27 +183,32 @@ impl Keeper {
 
     fn moves(&self, watched: &[usize]) -> Moves {
         select_all(watched.iter().filter_map(|at| {
-            let (group, kind, ours) = WATCHED[*at];
+            let (group, kind, concern) = WATCHED[*at];
             let resource = crate::api_resource(self.cluster.kind(group, kind)?);
             let api: Api<PartialObjectMeta> = Api::all_with(self.cluster.client(), &resource);
             let mut config = crate::watching(&self.cluster);
-            if ours {
+            if concern == Concern::Ours {
                 config = config.labels(&format!("app.kubernetes.io/managed-by={}", names::FIELD_MANAGER));
             }
-            let definitions = kind == "CustomResourceDefinition";
-            let moves = watcher(api, config).default_backoff().filter_map(move |event| async move {
-                match event {
-                    Ok(Event::Apply(object) | Event::Delete(object)) if definitions => {
-                        concerns_us(object.metadata.name.as_deref().unwrap_or_default()).then_some(())
+            let mut known = Known { concern, lanes: Arc::clone(&self.lanes), objects: HashMap::new() };
+            let moves = watcher(api, config).default_backoff().filter_map(move |event| {
+                let moved = match event {
+                    Ok(Event::Init) => false,
+                    Ok(Event::InitApply(object)) => {
+                        known.take(&object);
+                        false
                     }
-                    Ok(Event::Init | Event::InitApply(_)) => None,
-                    Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => Some(()),
+                    Ok(Event::Apply(object)) => known.take(&object),
+                    Ok(Event::Delete(object)) => known.forget(&object),
+                    Ok(Event::InitDone) => true,
                     // The round finds out what is the matter.
                     Err(error) => {
                         tracing::warn!(%error, "watch");
-                        Some(())
+                        true
                     }
-                }
+                };
+                let burst = if concern == Concern::Controllers { SETTLED } else { BURST };
+                futures::future::ready(moved.then_some(burst))
             });
             Some(moves.boxed())
         }))
@@ -169,17 +218,28 @@ impl Keeper {
     async fn round(&mut self) -> Result<(), Idle> {
         self.cluster.discover().await?;
         self.present().await?;
+        let wanted = fairness::enforce::is_wanted(&self.cluster.profile().await?.profile);
+        self.lanes.store(wanted, Ordering::Relaxed);
         let mut done = Vec::new();
-        let in_place = &mut self.in_place;
+        let (now, in_place, quarrels) = (now(), &mut self.in_place, &mut self.quarrels);
+        quarrels.values_mut().for_each(|times| times.retain(|time| time + QUARREL > now));
+        quarrels.retain(|_, times| !times.is_empty());
+        let left: Vec<String> = quarrels
+            .iter()
+            .filter(|(_, times)| times.len() >= PATIENCE_WITH_OTHERS)
+            .map(|(what, _)| what.clone())
+            .collect();
+        let leave = |what: &str| left.iter().any(|left| left == what);
         let outcome = self
             .cluster
-            .put_back(|step| {
+            .put_back(leave, |step| {
                 if step.change != Change::Same {
                     let seen = in_place.get(&step.what) == Some(&step.object);
-                    done.push((
-                        told(step, step.before.as_ref().and_then(last_writer).as_ref(), seen),
-                        step.object.clone(),
-                    ));
+                    let repair = told(step, step.before.as_ref().and_then(last_writer).as_ref(), seen);
+                    if repair.0 != IN_STEP && is_lane(&step.object) {
+                        quarrels.entry(step.what.clone()).or_default().push(now);
+                    }
+                    done.push((repair, step.object.clone()));
                 }
                 in_place.insert(step.what.clone(), step.object.clone());
             })
@@ -189,7 +249,7 @@ impl Keeper {
             self.tell(repair, &guard).await;
         }
         outcome?;
-        Ok(())
+        if left.is_empty() { Ok(()) } else { Err(Idle::Quarrel(left.join(", "))) }
     }
 
     /// Whether there is something to keep, and we are the ones.
@@ -235,6 +295,62 @@ impl Keeper {
             tracing::warn!(%error, "the event could not be written");
         }
     }
+}
+
+/// Waits for more moves, for as long as the most urgent of them says.
+async fn settle(moves: &mut Moves, burst: Duration) {
+    let mut until = Instant::now() + burst;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            Some(burst) = moves.next() => until = until.min(Instant::now() + burst),
+        }
+    }
+}
+
+/// What is known of the objects of a kind, to tell a move from noise.
+struct Known {
+    concern: Concern,
+    lanes: Arc<AtomicBool>,
+    /// What of each matters, by namespace and name.
+    objects: HashMap<(String, String), i64>,
+}
+
+impl Known {
+    /// Takes an object as it is; whether that is a reason to look.
+    fn take(&mut self, object: &PartialObjectMeta) -> bool {
+        let metadata = &object.metadata;
+        let matters = match self.concern {
+            Concern::Ours | Concern::All => return true,
+            Concern::Definitions => return concerns_us(metadata.name.as_deref().unwrap_or_default()),
+            Concern::Users => {
+                let object = serde_json::json!({ "metadata": metadata });
+                i64::from(fairness::detect::is_profile(&object)) + 2 * i64::from(metadata.deletion_timestamp.is_some())
+            }
+            // Changes with `spec`, and with nothing else.
+            Concern::Controllers => metadata.generation.unwrap_or_default(),
+        };
+        self.objects.insert(key(object), matters) != Some(matters) && self.lanes.load(Ordering::Relaxed)
+    }
+
+    fn forget(&mut self, object: &PartialObjectMeta) -> bool {
+        match self.concern {
+            Concern::Ours | Concern::All => true,
+            Concern::Definitions => concerns_us(object.metadata.name.as_deref().unwrap_or_default()),
+            Concern::Users | Concern::Controllers => {
+                self.objects.remove(&key(object)).is_some() && self.lanes.load(Ordering::Relaxed)
+            }
+        }
+    }
+}
+
+fn key(object: &PartialObjectMeta) -> (String, String) {
+    (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
+}
+
+/// Whether an object is one of flow control.
+fn is_lane(object: &Value) -> bool {
+    object["apiVersion"].as_str().is_some_and(|version| version.starts_with(fairness::enforce::GROUP))
 }
 
 const SWITCH_OFF: &str = "To switch guards off, stop the operator first: \

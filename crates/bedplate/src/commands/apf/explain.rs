@@ -1,6 +1,7 @@
 //! `bedplate apf explain`: which lane a request rides in, and why.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -10,7 +11,7 @@ use bedplate_apf::{concurrency, shares::Part};
 use bedplate_cluster::lanes::{FlowControl, Seen};
 use bedplate_cluster::{Cluster, Resource};
 
-use super::Seats;
+use super::{Seats, audit_log, controllers, load};
 use crate::commands::{Error, print};
 
 /// A request.
@@ -26,7 +27,7 @@ pub(super) struct Explain {
     #[arg(long, default_value = "list")]
     verb: String,
     /// What is asked for: `pods`, `deploy`, `pytorchjobs.kubeflow.org`, `pods/exec`
-    #[arg(long, conflicts_with = "path", required_unless_present_any = ["path", "kubectl"])]
+    #[arg(long, conflicts_with = "path", required_unless_present_any = ["path", "kubectl", "all_controllers", "audit_log"])]
     resource: Option<String>,
     /// A path that is no resource: `/healthz`
     #[arg(long)]
@@ -34,9 +35,15 @@ pub(super) struct Explain {
     /// The namespace [default: none: all of them, or what has none]
     #[arg(long, short)]
     namespace: Option<String>,
+    /// Every controller of the platform that is found in the cluster, and its leases: who rides where today
+    #[arg(long, conflicts_with_all = ["resource", "path", "kubectl", "audit_log", "user", "namespace"])]
+    pub(super) all_controllers: bool,
+    /// The requests of an audit log (audit.k8s.io/v1, one event a line); `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resource", "path", "kubectl", "user", "namespace"])]
+    audit_log: Option<PathBuf>,
     /// Do not ask the server where it puts such a request
     #[arg(long)]
-    offline: bool,
+    pub(super) offline: bool,
     #[command(flatten)]
     seats: Seats,
     /// A command of kubectl, whose requests are worked out: -- kubectl get pods -A
@@ -45,6 +52,27 @@ pub(super) struct Explain {
 }
 
 pub(super) async fn run(explain: &Explain, cluster: &Cluster, flow_control: &FlowControl) -> Result<ExitCode, Error> {
+    if explain.all_controllers {
+        return controllers::run(explain.offline, cluster, flow_control).await;
+    }
+    if let Some(path) = &explain.audit_log {
+        let wrong = |why: String| Error::Other(format!("{}:{why}", load::shown(path)));
+        let recorded = audit_log::distinct::read(audit_log::open(path)?).map_err(wrong)?;
+        let mut same = true;
+        for request in &recorded.requests {
+            let resource = served(cluster, &request.target);
+            let seen = if explain.offline {
+                None
+            } else {
+                Some(cluster.seen_lane(flow_control, request, resource, request.user != cluster.user).await?)
+            };
+            let (text, agrees) = told(flow_control, request, seen.as_ref(), explain.seats.server_concurrency);
+            same &= agrees;
+            print(&text)?;
+        }
+        print(&recorded.rest())?;
+        return Ok(ExitCode::from(u8::from(!same)));
+    }
     let (user, groups) = match &explain.user {
         Some(user) => {
             let given = explain.groups.iter().filter(|group| !implied_groups(user).contains(group));
@@ -63,6 +91,13 @@ pub(super) async fn run(explain: &Explain, cluster: &Cluster, flow_control: &Flo
         print(&text)?;
     }
     Ok(ExitCode::from(u8::from(!same)))
+}
+
+/// The resource that a request is for, where the server has it.
+pub(super) fn served<'c>(cluster: &'c Cluster, target: &Asked) -> Option<&'c Resource> {
+    let Asked::Resource(group, resource, _) = target else { return None };
+    let plural = resource.split('/').next()?;
+    cluster.resources().iter().find(|known| known.group == *group && known.plural == plural)
 }
 
 type Wanted<'c> = (String, Asked, Option<&'c Resource>);

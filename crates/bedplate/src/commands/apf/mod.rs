@@ -1,8 +1,9 @@
 //! `bedplate apf`: flow control (API Priority and Fairness) of a cluster.
 
+mod audit_log;
+mod controllers;
 mod explain;
 mod load;
-mod recorded;
 mod simulate;
 mod top;
 
@@ -60,7 +61,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             let cluster = args.target.connect_for(Task::ApfTop, None).await?;
             return top::run(options, cluster).await.map(|()| ExitCode::SUCCESS);
         }
-        let cluster = args.target.connect_for(Task::Apf, None).await?;
+        let task = match &args.action {
+            Action::Explain(explain::Explain { all_controllers: true, .. }) => Task::ApfControllers,
+            _ => Task::Apf,
+        };
+        let cluster = args.target.connect_for(task, None).await?;
         let flow_control = cluster.flow_control().await?;
         match &args.action {
             Action::Explain(request) => explain::run(request, &cluster, &flow_control).await,

@@ -10,7 +10,7 @@ use bedplate_report::chart::{Chart, Look, Panel, Row, Series};
 use serde::Serialize;
 
 use super::load::{documents, flood, shown, sources, typed};
-use super::{Seats, recorded};
+use super::{Seats, audit_log};
 use crate::commands::{Error, print, table};
 use crate::files::read;
 
@@ -60,12 +60,7 @@ const LONGEST: u64 = 86_400;
 fn load(args: &Simulate) -> Result<(Vec<Source>, u64, Vec<String>), Error> {
     if let Some(path) = &args.audit_log {
         let wrong = |why: String| Error::Other(format!("{}:{why}", shown(path)));
-        let log = if path.as_os_str() == "-" {
-            recorded::read(std::io::stdin().lock()).map_err(wrong)?
-        } else {
-            let file = std::fs::File::open(path).map_err(|error| wrong(format!(" {error}")))?;
-            recorded::read(std::io::BufReader::new(file)).map_err(wrong)?
-        };
+        let log = audit_log::played::read(audit_log::open(path)?).map_err(wrong)?;
         // What waits when the log ends is seen to its end.
         let seconds = args.seconds.unwrap_or_else(|| log.seconds.saturating_add(20)).min(LONGEST);
         return Ok((log.sources, seconds, log.notes));

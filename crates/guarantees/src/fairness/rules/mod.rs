@@ -1,6 +1,7 @@
 //! The rules of `fairness`, one a file.
 
 mod bootstrap_annotation;
+mod client_side_limit;
 mod cluster_scope_forgotten;
 mod lane_too_wide;
 mod level_missing;
@@ -17,4 +18,5 @@ pub static RULES: &[&Rule] = &[
     &bootstrap_annotation::RULE,
     &cluster_scope_forgotten::RULE,
     &shares_starved::RULE,
+    &client_side_limit::RULE,
 ];

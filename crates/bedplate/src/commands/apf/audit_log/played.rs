@@ -1,109 +1,52 @@
-//! The load of a simulation from an audit log (`audit.k8s.io/v1`, one event a line): who sent what when, and how long it
-//! was executed. Bodies, names and addresses are not read.
+//! The load of a simulation from an audit log: who sent what when, and how long it was executed.
 
 use std::collections::HashMap;
-use std::io::{BufRead, Read as _};
+use std::io::BufRead;
+use std::ops::ControlFlow;
 
 use bedplate_apf::matching::{Request, Target};
 use bedplate_apf::simulate::{Pace, Recorded, Source, Takes};
 use bedplate_apf::width::Asks;
-use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use super::Event;
 
 /// Requests that are played: 16 bytes each.
 const MOST_REQUESTS: usize = 2_000_000;
 /// Kinds of requests, by user, verb, resource and namespace.
 const MOST_SOURCES: usize = 8_192;
-/// Bytes of an event: one with bodies has some megabytes.
-const MOST_BYTES: u64 = 8 << 20;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Event {
-    stage: String,
-    #[serde(rename = "requestURI", default)]
-    request_uri: String,
-    verb: String,
-    user: User,
-    #[serde(default)]
-    impersonated_user: Option<User>,
-    #[serde(default)]
-    object_ref: Option<ObjectRef>,
-    request_received_timestamp: String,
-    stage_timestamp: String,
-    #[serde(default)]
-    annotations: Annotations,
-}
-
-#[derive(Deserialize)]
-struct User {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    groups: Vec<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ObjectRef {
-    resource: String,
-    namespace: String,
-    api_group: String,
-    subresource: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Annotations {
-    /// There where a request took over half a second (`endpoints/request/webhook_duration.go`).
-    #[serde(rename = "apiserver.latency.k8s.io/apf-queue-wait")]
-    queued: String,
-}
-
 /// What an audit log says.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(in super::super) struct Log {
     /// Who sent what.
-    pub(super) sources: Vec<Source>,
+    pub(in super::super) sources: Vec<Source>,
     /// From the first request to the last, in seconds.
-    pub(super) seconds: u64,
+    pub(in super::super) seconds: u64,
     /// What is not in it, in sentences.
-    pub(super) notes: Vec<String>,
+    pub(in super::super) notes: Vec<String>,
 }
 
 /// Streams that no lane takes (`BasicLongRunningRequestCheck` of the API server).
 const STREAMS: &[&str] = &["attach", "exec", "proxy", "log", "portforward"];
 
-impl Event {
-    /// The request, when it came, and how long it was executed, both in nanoseconds; nothing for an event that tells of no
-    /// end, and for streams.
-    fn request(self) -> Result<Option<(Request, i128, u64)>, String> {
-        let watch = self.verb == "watch";
-        // A watch has its seat until it is answered first.
-        if self.stage != if watch { "ResponseStarted" } else { "ResponseComplete" } {
-            return Ok(None);
-        }
-        let object = self.object_ref.unwrap_or_default();
-        if STREAMS.contains(&object.subresource.as_str()) || self.verb == "proxy" {
-            return Ok(None);
-        }
-        let time = |text: &str| {
-            let parsed = OffsetDateTime::parse(text, &Rfc3339);
-            parsed.map(OffsetDateTime::unix_timestamp_nanos).map_err(|error| format!("{text}: {error}"))
-        };
-        let (received, ended) = (time(&self.request_received_timestamp)?, time(&self.stage_timestamp)?);
-        let took = u64::try_from(ended - received).unwrap_or(0).saturating_sub(duration(&self.annotations.queued));
-        let target = if object.resource.is_empty() {
-            Target::Path(self.request_uri.split('?').next().unwrap_or_default().to_owned())
-        } else {
-            let slash = if object.subresource.is_empty() { "" } else { "/" };
-            let resource = format!("{}{slash}{}", object.resource, object.subresource);
-            Target::Resource(object.api_group, resource, object.namespace)
-        };
-        let user = self.impersonated_user.unwrap_or(self.user);
-        Ok(Some((Request { user: user.username, groups: user.groups, verb: self.verb, target }, received, took)))
+/// The request of an event, when it came, and how long it was executed, both in nanoseconds; nothing for an event that tells
+/// of no end, and for streams.
+fn request(event: Event) -> Result<Option<(Request, i128, u64)>, String> {
+    // A watch has its seat until it is answered first.
+    if event.stage != if event.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" } {
+        return Ok(None);
     }
+    if STREAMS.contains(&event.object_ref.subresource.as_str()) || event.verb == "proxy" {
+        return Ok(None);
+    }
+    let time = |text: &str| {
+        let parsed = OffsetDateTime::parse(text, &Rfc3339);
+        parsed.map(OffsetDateTime::unix_timestamp_nanos).map_err(|error| format!("{text}: {error}"))
+    };
+    let (received, ended) = (time(&event.request_received_timestamp)?, time(&event.stage_timestamp)?);
+    let took = u64::try_from(ended - received).unwrap_or(0).saturating_sub(duration(&event.annotations.queued));
+    Ok(Some((event.request(), received, took)))
 }
 
 /// What Go writes for a duration, in nanoseconds: `1m2.5s`, `812.3ms`; 0 where it is none.
@@ -133,38 +76,19 @@ struct Growing {
 /// Reads a log up to its end, or as much as is played.
 ///
 /// # Errors
-/// `LINE: what is wrong with it`.
-pub(super) fn read(mut lines: impl BufRead) -> Result<Log, String> {
+/// `LINE:COLUMN: what is wrong with it`.
+pub(in super::super) fn read(log: impl BufRead) -> Result<Log, String> {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut sources: Vec<Growing> = Vec::new();
-    let (mut count, mut left_out, mut number, mut ended) = (0, 0_u64, 0_u64, true);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        number += 1;
-        let wrong = |why: String| format!("{number}: {why}");
-        let read = lines.by_ref().take(MOST_BYTES).read_until(b'\n', &mut line);
-        if read.map_err(|error| wrong(error.to_string()))? == 0 {
-            break;
-        }
-        if line.len() as u64 == MOST_BYTES && line.last() != Some(&b'\n') {
-            return Err(wrong(format!("an event of more than {} MiB; expected one event a line", MOST_BYTES >> 20)));
-        }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let event: Event = serde_json::from_slice(&line).map_err(|error| {
-            let why = error.to_string();
-            let why = why.split(" at line ").next().unwrap_or_default();
-            format!("{number}:{}: {why}; expected an event of audit.k8s.io/v1, one a line", error.column().max(1))
-        })?;
-        let Some((request, at, took)) = event.request().map_err(wrong)? else { continue };
+    let (mut count, mut left_out) = (0, 0_u64);
+    super::each(log, |event| {
+        let Some((request, at, took)) = request(event)? else { return Ok(ControlFlow::Continue(())) };
         let key = format!("{request:?}");
         let place = match places.get(&key) {
             Some(place) => *place,
             None if sources.len() == MOST_SOURCES => {
                 left_out += 1;
-                continue;
+                return Ok(ControlFlow::Continue(()));
             }
             None => {
                 places.insert(key, sources.len());
@@ -174,17 +98,14 @@ pub(super) fn read(mut lines: impl BufRead) -> Result<Log, String> {
         };
         sources[place].times.push((at, took));
         count += 1;
-        if count == MOST_REQUESTS {
-            ended = false;
-            break;
-        }
-    }
+        Ok(if count == MOST_REQUESTS { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
     let times = || sources.iter().flat_map(|source| &source.times).map(|(at, _)| *at);
     let (Some(first), Some(last)) = (times().min(), times().max()) else {
         return Err("no request in it has ended; expected events of the stage ResponseComplete".to_owned());
     };
     let mut notes = Vec::new();
-    if !ended {
+    if count == MOST_REQUESTS {
         notes.push(format!("the first {MOST_REQUESTS} requests are played; what follows in the log is not"));
     }
     if left_out > 0 {
