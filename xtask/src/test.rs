@@ -11,7 +11,7 @@ use bedplate_devcluster::{AddOn, node, tools};
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Seconds for each fuzz target; 0 leaves fuzzing out
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     fuzz_seconds: u32,
 }
 
