@@ -4,6 +4,7 @@ mod admission;
 mod apf;
 mod audit;
 mod corpus;
+mod flood;
 mod measure;
 mod operator;
 mod scale;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Operator(operator::Options),
     /// The simulator of flow control: its speed, and its predictions beside an API server; writes benches/RESULTS-apf.md
     Apf(apf::Options),
+    /// A search that floods the API server, beside an operator, with and without the lanes; writes benches/RESULTS-flood.md
+    Flood(flood::Options),
 }
 
 /// How to measure.
@@ -170,6 +173,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Webhook(options) => return webhook::run(options),
         Command::Operator(options) => return operator::run(options),
         Command::Apf(options) => return apf::run(options),
+        Command::Flood(options) => return flood::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;
