@@ -118,8 +118,8 @@ impl ResolvConf {
         conf
     }
 
-    /// Sets an option, within the limits that every resolver has; one that does not matter here changes nothing.
-    pub fn option(&mut self, name: &str, value: &str) {
+    /// Sets an option, within the limits that every resolver has; whether it is one that matters here.
+    pub fn option(&mut self, name: &str, value: &str) -> bool {
         let number = |most: u32| value.parse::<u32>().ok().map(|value| value.min(most));
         match name {
             "ndots" => self.ndots = number(15).unwrap_or(self.ndots),
@@ -127,8 +127,9 @@ impl ResolvConf {
             "timeout" => self.timeout = number(30).filter(|timeout| *timeout > 0).or(self.timeout),
             "single-request" | "single-request-reopen" => self.single_request = true,
             "use-vc" => self.use_vc = true,
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// The names that are asked for one after the other until one is found, and whether a library that finds the first one

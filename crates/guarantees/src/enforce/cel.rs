@@ -378,13 +378,15 @@ pub type Variable = (String, String);
 /// all variables of a policy three times for every request, whether they are read or not.
 #[must_use]
 pub fn pods() -> Variable {
-    let kind = "(request.kind.group + '/' + request.kind.kind)";
     let versions = "(request.operation == 'UPDATE' ? [object, oldObject] : [object])";
     let mut kinds = kinds(|_| true);
     kinds.extend(CLAIMS.iter().map(|(kind, requests)| (format!("{CLAIM_GROUP}/{kind}"), claim(requests))));
     kinds.sort();
-    ("pods".to_owned(), format!("[{kind}].map(kind, {versions}.map(o, {}))[0]", choice(&kinds)))
+    ("pods".to_owned(), format!("[{KIND}].map(kind, {versions}.map(o, {}))[0]", choice(&kinds)))
 }
+
+/// CEL: the kind of the object, as [`kind_name`] writes it.
+const KIND: &str = "request.kind.group + '/' + request.kind.kind";
 
 /// Kubernetes' own kinds, of which a cluster makes thousands: the groups of all others have a domain.
 fn is_own(kind: &Kind) -> bool {
@@ -397,7 +399,7 @@ fn is_own(kind: &Kind) -> bool {
 pub fn may_be(is_so: &str) -> String {
     let pods = choice(&kinds(is_own));
     format!(
-        "(request.kind.group.contains('.') || [request.kind.group + '/' + request.kind.kind].exists(kind, [object].exists(o, [{pods}].exists(v, {is_so}))))"
+        "(request.kind.group.contains('.') || [{KIND}].exists(kind, [object].exists(o, [{pods}].exists(v, {is_so}))))"
     )
 }
 

@@ -77,11 +77,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode, Error> {
     };
     for option in &explain.options {
         let (name, value) = option.split_once(':').unwrap_or((option, ""));
-        let before = conf.clone();
-        conf.option(name, value);
-        if conf == before
-            && !matches!(name, "ndots" | "attempts" | "timeout" | "single-request" | "single-request-reopen" | "use-vc")
-        {
+        if !conf.option(name, value) {
             return Err(Error::Other(format!(
                 "--option {option}: expected one of ndots:N, attempts:N, timeout:N, single-request, use-vc"
             )));
