@@ -113,7 +113,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l certificate-
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l audit-every -d 'How often the leader audits the cluster, for reports, status and metrics; 0s: never' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l drain -d 'How long it answers on after SIGTERM, until nobody sends it requests any more' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l profile -d 'Judge by this profile, without any cluster; needs --tls-cert and --tls-key' -r -F
-complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l otlp-endpoint -d 'Send traces to this collector, over OTLP/HTTP: http://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l otlp-endpoint -d 'Send traces to this collector, over OTLP/HTTP: https://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l log-format -d 'How the log is written' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s v -l verbose -d 'Log more: what goes on underneath'
