@@ -28,10 +28,9 @@ pub enum AddOn {
     Registry,
     /// An API server with 60 seats in place of 600: floods that 2 cores can make fill it
     FewSeats,
+    /// An API server whose flow control is switched off
+    NoFlowControl,
 }
-
-/// The flags of an API server with few seats: `--max-requests-inflight` and `--max-mutating-requests-inflight`.
-pub(crate) const FEW_SEATS: [&str; 2] = ["--max-requests-inflight=40", "--max-mutating-requests-inflight=20"];
 
 impl AddOn {
     /// As it is written.
@@ -43,6 +42,16 @@ impl AddOn {
             Self::Openkruise => "openkruise",
             Self::Registry => "registry",
             Self::FewSeats => "few-seats",
+            Self::NoFlowControl => "no-flow-control",
+        }
+    }
+
+    /// What it is to the API server, which has its flags from its start.
+    pub(crate) const fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::FewSeats => &["--max-requests-inflight=40", "--max-mutating-requests-inflight=20"],
+            Self::NoFlowControl => &["--enable-priority-and-fairness=false"],
+            Self::Crds | Self::GatewayApi | Self::Openkruise | Self::Registry => &[],
         }
     }
 
@@ -56,7 +65,7 @@ impl AddOn {
             Self::GatewayApi => definitions::of_gateway_api().map(drop),
             Self::Openkruise => tools::get("kruise")?.program().map(drop),
             Self::Registry => registry::program().map(drop),
-            Self::FewSeats => Ok(()),
+            Self::FewSeats | Self::NoFlowControl => Ok(()),
         }
     }
 
@@ -68,7 +77,7 @@ impl AddOn {
             Self::Openkruise => openkruise(cluster, children),
             Self::Registry => registry::start(cluster, children),
             // Whoever starts with it has it already.
-            Self::FewSeats => {
+            Self::FewSeats | Self::NoFlowControl => {
                 Err("an API server has its flags from its start: take the cluster down first, and start it with this"
                     .to_owned())
             }

@@ -199,21 +199,23 @@ async fn connection(
     }
 }
 
-/// When it is its turn, which it gives up after `turn`.
+/// When it is its turn, which it gives up after `turn`. On the heap, or each place that the stream passes through would
+/// keep room for it as long as the connection is open.
 async fn handshake(
     stream: TcpStream,
     (acceptor, handshakes): &(TlsAcceptor, Semaphore),
     turn: Duration,
-) -> std::io::Result<TlsStream<TcpStream>> {
+) -> std::io::Result<Box<TlsStream<TcpStream>>> {
     let place = handshakes.acquire().await.map_err(std::io::Error::other)?;
     let mut accept = acceptor.accept(stream);
-    match timeout(turn, &mut accept).await {
+    let accepted = match timeout(turn, &mut accept).await {
         Ok(accepted) => accepted,
         Err(_) => {
             drop(place);
             accept.await
         }
-    }
+    };
+    accepted.map(Box::new)
 }
 
 /// Tells a client that forgot the `s` of `https`.
