@@ -480,7 +480,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf__subcmd__simulate)
-            opts="-h --mix --flood --audit-log --example --with --seconds --seed --server-concurrency --cores --format --svg --kubeconfig --context --request-timeout --help"
+            opts="-h --mix --flood --audit-log --example --with --seconds --seed --server-concurrency --cores --format --svg --html --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -523,6 +523,10 @@ _bedplate() {
                     return 0
                     ;;
                 --svg)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -113,7 +113,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l certificate-
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l audit-every -d 'How often the leader audits the cluster, for reports, status and metrics; 0s: never' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l drain -d 'How long it answers on after SIGTERM, until nobody sends it requests any more' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l profile -d 'Judge by this profile, without any cluster; needs --tls-cert and --tls-key' -r -F
-complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l otlp-endpoint -d 'Send traces to this collector, over OTLP/HTTP: http://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l otlp-endpoint -d 'Send traces to this collector, over OTLP/HTTP: https://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l log-format -d 'How the log is written' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s v -l verbose -d 'Log more: what goes on underneath'
@@ -189,6 +189,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l format -d '`text`, or `json` with every lane over time' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l svg -d 'Write a picture: seats and queues of each lane over time' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l html -d 'Write a page: the picture and the tables, all in one file' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l request-timeout -d 'Seconds that the API server may be silent' -r

@@ -31,10 +31,9 @@ pub enum AddOn {
     Coredns,
     /// An API server with 60 seats in place of 600: floods that 2 cores can make fill it
     FewSeats,
+    /// An API server whose flow control is switched off
+    NoFlowControl,
 }
-
-/// The flags of an API server with few seats: `--max-requests-inflight` and `--max-mutating-requests-inflight`.
-pub(crate) const FEW_SEATS: [&str; 2] = ["--max-requests-inflight=40", "--max-mutating-requests-inflight=20"];
 
 impl AddOn {
     /// As it is written.
@@ -47,6 +46,16 @@ impl AddOn {
             Self::Registry => "registry",
             Self::Coredns => "coredns",
             Self::FewSeats => "few-seats",
+            Self::NoFlowControl => "no-flow-control",
+        }
+    }
+
+    /// What it is to the API server, which has its flags from its start.
+    pub(crate) const fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::FewSeats => &["--max-requests-inflight=40", "--max-mutating-requests-inflight=20"],
+            Self::NoFlowControl => &["--enable-priority-and-fairness=false"],
+            Self::Crds | Self::GatewayApi | Self::Openkruise | Self::Registry | Self::Coredns => &[],
         }
     }
 
@@ -61,7 +70,7 @@ impl AddOn {
             Self::Openkruise => tools::get("kruise")?.program().map(drop),
             Self::Registry => registry::program().map(drop),
             Self::Coredns => tools::get("coredns")?.program().map(drop),
-            Self::FewSeats => Ok(()),
+            Self::FewSeats | Self::NoFlowControl => Ok(()),
         }
     }
 
@@ -74,7 +83,7 @@ impl AddOn {
             Self::Registry => registry::start(cluster, children),
             Self::Coredns => coredns(cluster, children),
             // Whoever starts with it has it already.
-            Self::FewSeats => {
+            Self::FewSeats | Self::NoFlowControl => {
                 Err("an API server has its flags from its start: take the cluster down first, and start it with this"
                     .to_owned())
             }

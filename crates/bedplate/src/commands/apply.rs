@@ -307,6 +307,13 @@ async fn lanes(cluster: &Cluster, profile: &Profile, seats: Option<u32>) -> Resu
         return Ok(());
     }
     let settings = profile.settings(None);
+    let live = cluster.flow_control().await?;
+    if !cluster.has_flow_control(&live).await? {
+        print(
+            "\n! this API server works without flow control (--enable-priority-and-fairness=false): lanes change nothing \
+             until it is switched on, and a flood of requests takes every seat\n",
+        )?;
+    }
     let lanes = cluster.lanes(settings).await?;
     let Detected { controllers, users, runners, passed_over } = &lanes.detected;
     for why in passed_over {
@@ -334,7 +341,6 @@ async fn lanes(cluster: &Cluster, profile: &Profile, seats: Option<u32>) -> Resu
         if more > 0 { format!(" and {more} more namespaces") } else { String::new() },
         runners.iter().map(|(namespace, name)| format!(", {namespace}:{name}")).collect::<String>(),
     ));
-    let live = cluster.flow_control().await?;
     let seats = seats.unwrap_or_else(|| settings.server_concurrency());
     let gains = lanes.gains(&live, seats);
     text.push_str(&table(&seat_rows(&gains, seats)));
