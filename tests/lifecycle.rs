@@ -45,7 +45,9 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     // A new profile, and back.
     std::fs::write(
         &file,
-        "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {admission: {acceleratorsPerJob: 64}}\n",
+        // `off` without quotes, as people write it.
+        "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {admission: {acceleratorsPerJob: 64}, modes: \
+         {dns: off}, namespaces: [{names: [lab-*], rules: {finished-jobs-kept: off}}]}\n",
     )
     .unwrap();
     c.bedplate(&format!("apply --file {}", file.display())).accepted();

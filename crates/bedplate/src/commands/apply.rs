@@ -453,6 +453,15 @@ fn difference(before: &str, after: &str, paint: &impl Fn(&str, AnsiColor) -> Str
     text
 }
 
+/// `off` without quotes is `false` to YAML 1.1, and people write it without; the API server takes the word alone.
+fn off_as_a_word(spec: &mut Value) {
+    for part in ["modes", "rules"] {
+        let words = spec.get_mut(part).and_then(Value::as_object_mut).into_iter().flat_map(|words| words.values_mut());
+        words.filter(|word| **word == Value::Bool(false)).for_each(|word| *word = "off".into());
+    }
+    spec.get_mut("namespaces").and_then(Value::as_array_mut).into_iter().flatten().for_each(off_as_a_word);
+}
+
 /// Reads what is wanted; a file with mistakes stops everything.
 fn wanted(args: &Args) -> Result<Wanted, Error> {
     let mut wanted = Wanted { enforce: args.enforce, force: args.force_conflicts, ..Wanted::default() };
@@ -476,6 +485,7 @@ fn wanted(args: &Args) -> Result<Wanted, Error> {
             if object.get("spec").is_none_or(Value::is_null) {
                 object["spec"] = serde_json::json!({});
             }
+            off_as_a_word(&mut object["spec"]);
             wanted.profile = Some(object);
         }
     }

@@ -103,7 +103,7 @@ enum Idle {
     Newer(String),
     #[error(
         "somebody else changes {0} again and again: it is left as it is for a while. Take it from that manager, or set \
-         `modes: {{fairness: off}}` in the profile"
+         `modes: {{fairness: \"off\"}}` in the profile"
     )]
     Quarrel(String),
     #[error(transparent)]

@@ -44,7 +44,7 @@ rule! {
     /// ```
     ///
     /// ## Options
-    /// Turn it off for namespaces that are not production: `spec.namespaces[].rules: {single-replica: off}`.
+    /// Turn it off for namespaces that are not production: `spec.namespaces[].rules: {single-replica: "off"}`.
     ///
     /// ## Sources
     /// - Voluntary and involuntary disruptions: Kubernetes, "Disruptions".
