@@ -167,6 +167,21 @@ fn the_server_puts_everyone_where_they_should_be(c: &Harness) {
         let answer = c.bedplate(&format!("apf explain --as {user} --resource pods"));
         told(&answer, &[level, "seen: the server put such a request there"]);
     }
+    // One Namespace is asked for in itself, and its rules hold.
+    let rule = json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["namespaces"], "namespaces": ["alice"] });
+    let reader = json!({ "kind": "User", "user": { "name": "reader@example.com" } });
+    c.apply(&json!({ "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema",
+        "metadata": { "name": "readers-of-alice" }, "spec": { "matchingPrecedence": 50,
+            "priorityLevelConfiguration": { "name": "node-high" },
+            "rules": [{ "subjects": [reader], "resourceRules": [rule] }] } }))
+        .accepted();
+    let mut last = c.bedplate("version");
+    c.eventually(|| {
+        last = c.bedplate("apf explain --as reader@example.com -- kubectl get namespace alice");
+        last.code == 0
+    });
+    told(&last, &["lane node-high", "seen: the server put such a request there"]);
+    c.k("delete flowschema readers-of-alice").accepted();
     let event = json!({ "kind": "Event", "apiVersion": "audit.k8s.io/v1", "verb": "list", "requestURI": "/api/v1/pods",
         "user": { "username": "system:serviceaccount:alice:default-editor",
             "groups": ["system:serviceaccounts", "system:serviceaccounts:alice", "system:authenticated"] },

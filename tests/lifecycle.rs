@@ -1,6 +1,8 @@
 //! From an empty cluster to a guarded one and back: a cluster of its own, since guards hold for all of it.
 #![allow(clippy::unwrap_used)]
 
+use bedplate_model::names;
+use bedplate_tests::replica::Operator;
 use bedplate_tests::{Harness, job};
 
 #[test]
@@ -95,5 +97,19 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
         assert!(!left.contains("bedplate"), "{left}");
     }
     c.eventually(|| c.create(&job(&ns, "after", 64, 1)).code == 0);
+    c.bedplate("uninstall").accepted();
+
+    // Flux made the Deployment before the definitions: what is exempted later is on record all the same.
+    c.k(&format!("create namespace {}", names::NAMESPACE)).accepted();
+    let operator = Operator::start(c, "early", &c.cluster.kubeconfig(), &[]);
+    c.eventually(|| operator.leads());
+    c.bedplate("apply").accepted();
+    let exemption = serde_json::json!({
+        "apiVersion": names::API_VERSION, "kind": "Exemption", "metadata": { "name": "early" },
+        "spec": { "rule": "gpu-ceiling", "subject": { "name": "sweep" }, "reason": "paper", "expires": "2999-01-01" },
+    });
+    c.apply(&exemption).accepted();
+    c.eventually(|| c.bedplate("trail early").accepted().contains("exempted"));
+    drop(operator);
     c.bedplate("uninstall").accepted();
 }

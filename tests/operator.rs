@@ -234,6 +234,27 @@ fn a_loop_of_small_jobs_is_stopped_at_the_quota_of_its_namespace() {
     w.eventually(|| w.c.create(&third).code == 0);
 }
 
+/// Pods that nobody's job had made took every GPU of a team, and its quota knew of none of them.
+#[test]
+fn pods_that_no_workload_made_count_against_the_quota_too() {
+    let w = world();
+    let ns = w.namespace("quota");
+    let pod = |name: &str| {
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": ns }, "spec": { "containers": [{
+            "name": "a", "image": "docker.io/library/python:3.13", "resources": { "limits": { "nvidia.com/gpu": "8" } } }] } })
+    };
+    for name in ["a", "b"] {
+        w.c.create(&pod(name)).accepted();
+    }
+    let asked = format!("bedplate_requested_accelerators{{namespace=\"{ns}\"}} 16");
+    w.eventually(|| w.replicas.iter().all(|replica| replica.get("/metrics").contains(&asked)));
+    let third = job(&ns, "c", 4, 1);
+    let told = w.c.create(&third).refused(&format!("the namespace {ns} would ask for 20 accelerators together"));
+    assert!(told.contains(&format!("Pod {ns}/a: 8")), "{told}");
+    w.c.k(&format!("delete pod a -n {ns} --grace-period=0 --force")).accepted();
+    w.eventually(|| w.c.create(&third).code == 0);
+}
+
 #[test]
 fn who_is_not_refused_is_warned_with_the_fix() {
     let w = world();

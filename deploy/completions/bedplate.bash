@@ -154,17 +154,29 @@ _bedplate() {
             bedplate__subcmd__checkpoint__subcmd__help,verify)
                 cmd="bedplate__subcmd__checkpoint__subcmd__help__subcmd__verify"
                 ;;
+            bedplate__subcmd__dns,edit)
+                cmd="bedplate__subcmd__dns__subcmd__edit"
+                ;;
             bedplate__subcmd__dns,explain)
                 cmd="bedplate__subcmd__dns__subcmd__explain"
                 ;;
             bedplate__subcmd__dns,help)
                 cmd="bedplate__subcmd__dns__subcmd__help"
                 ;;
+            bedplate__subcmd__dns,stats)
+                cmd="bedplate__subcmd__dns__subcmd__stats"
+                ;;
+            bedplate__subcmd__dns__subcmd__help,edit)
+                cmd="bedplate__subcmd__dns__subcmd__help__subcmd__edit"
+                ;;
             bedplate__subcmd__dns__subcmd__help,explain)
                 cmd="bedplate__subcmd__dns__subcmd__help__subcmd__explain"
                 ;;
             bedplate__subcmd__dns__subcmd__help,help)
                 cmd="bedplate__subcmd__dns__subcmd__help__subcmd__help"
+                ;;
+            bedplate__subcmd__dns__subcmd__help,stats)
+                cmd="bedplate__subcmd__dns__subcmd__help__subcmd__stats"
                 ;;
             bedplate__subcmd__help,apf)
                 cmd="bedplate__subcmd__help__subcmd__apf"
@@ -265,8 +277,14 @@ _bedplate() {
             bedplate__subcmd__help__subcmd__checkpoint,verify)
                 cmd="bedplate__subcmd__help__subcmd__checkpoint__subcmd__verify"
                 ;;
+            bedplate__subcmd__help__subcmd__dns,edit)
+                cmd="bedplate__subcmd__help__subcmd__dns__subcmd__edit"
+                ;;
             bedplate__subcmd__help__subcmd__dns,explain)
                 cmd="bedplate__subcmd__help__subcmd__dns__subcmd__explain"
+                ;;
+            bedplate__subcmd__help__subcmd__dns,stats)
+                cmd="bedplate__subcmd__help__subcmd__dns__subcmd__stats"
                 ;;
             bedplate__subcmd__help__subcmd__impact,delete)
                 cmd="bedplate__subcmd__help__subcmd__impact__subcmd__delete"
@@ -462,7 +480,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf__subcmd__simulate)
-            opts="-h --mix --flood --audit-log --example --with --seconds --seed --server-concurrency --cores --format --svg --kubeconfig --context --request-timeout --help"
+            opts="-h --mix --flood --audit-log --example --with --seconds --seed --server-concurrency --cores --format --svg --html --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -505,6 +523,10 @@ _bedplate() {
                     return 0
                     ;;
                 --svg)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -952,12 +974,38 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__dns)
-            opts="-h --help explain help"
+            opts="-h --help explain edit stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__edit)
+            opts="-h --pods --services --memory --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pods)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --services)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1024,8 +1072,22 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__dns__subcmd__help)
-            opts="explain help"
+            opts="explain edit stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__help__subcmd__edit)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1058,6 +1120,50 @@ _bedplate() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__help__subcmd__stats)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__dns__subcmd__stats)
+            opts="-h --seconds --kubeconfig --context --request-timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --seconds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --request-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1308,7 +1414,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help__subcmd__dns)
-            opts="explain"
+            opts="explain edit stats"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1321,7 +1427,35 @@ _bedplate() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        bedplate__subcmd__help__subcmd__dns__subcmd__edit)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         bedplate__subcmd__help__subcmd__dns__subcmd__explain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__dns__subcmd__stats)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1794,7 +1928,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__prove)
-            opts="-n -q -h --kubeconfig --context --request-timeout --namespace --quiet --requests --seconds --concurrency --p99 --help admission deletion fairness"
+            opts="-n -q -h --kubeconfig --context --request-timeout --namespace --quiet --requests --seconds --concurrency --p99 --name --lookups --image --help admission deletion fairness dns"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1836,6 +1970,18 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lookups)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --image)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1844,7 +1990,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove prove-fairness impact unlock trail apf apf-controllers dns apf-top"
+            opts="-h --help audit plan apply rollback uninstall prove prove-fairness prove-dns impact unlock trail apf apf-controllers dns dns-stats apf-top"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

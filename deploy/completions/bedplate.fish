@@ -113,7 +113,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l certificate-
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l audit-every -d 'How often the leader audits the cluster, for reports, status and metrics; 0s: never' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l drain -d 'How long it answers on after SIGTERM, until nobody sends it requests any more' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l profile -d 'Judge by this profile, without any cluster; needs --tls-cert and --tls-key' -r -F
-complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l otlp-endpoint -d 'Send traces to this collector, over OTLP/HTTP: http://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l otlp-endpoint -d 'Send traces to this collector, over OTLP/HTTP: https://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -l log-format -d 'How the log is written' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s v -l verbose -d 'Log more: what goes on underneath'
@@ -121,11 +121,14 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s h -l help -d
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l request-timeout -d 'Seconds that the API server may be silent' -r
-complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s n -l namespace -d 'The namespace that objects are tried in, nothing is created; a flood is sent into those of users, where there are any' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s n -l namespace -d 'The namespace that objects are tried in, nothing is created but the pod of `dns`; a flood is sent into those of users, where there are any' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l requests -d 'Most requests of the flood' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l seconds -d 'Longest time of the flood' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l concurrency -d 'Clients that flood at once' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l p99 -d 'The p99 of the controller\'s requests, in milliseconds, up to which the guarantee holds' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l name -d 'The name that is looked up: one outside the cluster' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l lookups -d 'How often it is looked up' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l image -d 'The image of the pod: with a shell, and python3, getent or ping; its C library is what is tried' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s q -l quiet -d 'Only what got through or could not be tried'
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
@@ -186,6 +189,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l format -d '`text`, or `json` with every lane over time' -r -f -a "text\t'For people'
 json\t'For programs'"
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l svg -d 'Write a picture: seats and queues of each lane over time' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l html -d 'Write a page: the picture and the tables, all in one file' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l request-timeout -d 'Seconds that the API server may be silent' -r
@@ -208,9 +212,11 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from help" -f -a "simulate" -d 'What a load would do to each lane, before and after a change'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from help" -f -a "top" -d 'The lanes live: seats, queues, waits, refusals, and who sends most'
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain help" -s h -l help -d 'Print help'
-complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain help" -f -a "explain" -d 'The queries that one lookup makes, one after the other, and what each remedy makes of them'
-complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain edit stats help" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain edit stats help" -f -a "explain" -d 'The queries that one lookup makes, one after the other, and what each remedy makes of them'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain edit stats help" -f -a "edit" -d 'Put autopath into a Corefile, or a ConfigMap with one, and show the difference; changes nothing'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain edit stats help" -f -a "stats" -d 'What CoreDNS answers now: queries, names that there are not, answers out of its cache'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and not __fish_seen_subcommand_from explain edit stats help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from explain" -l libc -d 'Who looks it up' -r -f -a "glibc\t''
 musl\t''
 go\t''
@@ -226,7 +232,18 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from explain" -l request-timeout -d 'Seconds that the API server may be silent' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from explain" -l ipv4 -d 'Ask for A alone, as `java -Djava.net.preferIPv4Stack=true` does'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from edit" -l pods -d 'Pods of the cluster, for the memory that CoreDNS will take' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from edit" -l services -d 'Services of the cluster' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from edit" -l memory -d 'The memory that a CoreDNS pod may have, in MiB: more than that is refused' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from edit" -s h -l help -d 'Print help'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l seconds -d 'Seconds between the two readings of its metrics' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l context -d 'Context of the kubeconfig [default: the current one]' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l request-timeout -d 'Seconds that the API server may be silent' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from help" -f -a "explain" -d 'The queries that one lookup makes, one after the other, and what each remedy makes of them'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from help" -f -a "edit" -d 'Put autopath into a Corefile, or a ConfigMap with one, and show the difference; changes nothing'
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from help" -f -a "stats" -d 'What CoreDNS answers now: queries, names that there are not, answers out of its cache'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c bedplate -n "__fish_bedplate_using_subcommand trail" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand trail" -l context -d 'Context of the kubeconfig [default: the current one]' -r
@@ -312,6 +329,8 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from apf" -f -a "simulate" -d 'What a load would do to each lane, before and after a change'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from apf" -f -a "top" -d 'The lanes live: seats, queues, waits, refusals, and who sends most'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from dns" -f -a "explain" -d 'The queries that one lookup makes, one after the other, and what each remedy makes of them'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from dns" -f -a "edit" -d 'Put autopath into a Corefile, or a ConfigMap with one, and show the difference; changes nothing'
+complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from dns" -f -a "stats" -d 'What CoreDNS answers now: queries, names that there are not, answers out of its cache'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from checkpoint" -f -a "ls" -d 'List the checkpoints of a folder: steps, sizes, metrics, health'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from checkpoint" -f -a "verify" -d 'Read every byte and say what is damaged'
 complete -c bedplate -n "__fish_bedplate_using_subcommand help; and __fish_seen_subcommand_from checkpoint" -f -a "show" -d 'Show what is in a checkpoint: tensors, blobs, ranks, metrics'

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::certificates::write;
 use crate::cluster::{LOOPBACK, apply, free_ports, until};
 use crate::definitions::{self, modules, objects};
+use crate::image::Image;
 use crate::node::Network;
 use crate::process::Part;
 use crate::registry;
@@ -26,12 +27,13 @@ pub enum AddOn {
     Openkruise,
     /// A registry for images, over plain HTTP
     Registry,
+    /// CoreDNS as kubeadm sets it up, two pods with a ConfigMap, in place of the process on the node
+    Coredns,
     /// An API server with 60 seats in place of 600: floods that 2 cores can make fill it
     FewSeats,
+    /// An API server whose flow control is switched off
+    NoFlowControl,
 }
-
-/// The flags of an API server with few seats: `--max-requests-inflight` and `--max-mutating-requests-inflight`.
-pub(crate) const FEW_SEATS: [&str; 2] = ["--max-requests-inflight=40", "--max-mutating-requests-inflight=20"];
 
 impl AddOn {
     /// As it is written.
@@ -42,7 +44,18 @@ impl AddOn {
             Self::GatewayApi => "gateway-api",
             Self::Openkruise => "openkruise",
             Self::Registry => "registry",
+            Self::Coredns => "coredns",
             Self::FewSeats => "few-seats",
+            Self::NoFlowControl => "no-flow-control",
+        }
+    }
+
+    /// What it is to the API server, which has its flags from its start.
+    pub(crate) const fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::FewSeats => &["--max-requests-inflight=40", "--max-mutating-requests-inflight=20"],
+            Self::NoFlowControl => &["--enable-priority-and-fairness=false"],
+            Self::Crds | Self::GatewayApi | Self::Openkruise | Self::Registry | Self::Coredns => &[],
         }
     }
 
@@ -56,7 +69,8 @@ impl AddOn {
             Self::GatewayApi => definitions::of_gateway_api().map(drop),
             Self::Openkruise => tools::get("kruise")?.program().map(drop),
             Self::Registry => registry::program().map(drop),
-            Self::FewSeats => Ok(()),
+            Self::Coredns => tools::get("coredns")?.program().map(drop),
+            Self::FewSeats | Self::NoFlowControl => Ok(()),
         }
     }
 
@@ -67,13 +81,39 @@ impl AddOn {
             Self::GatewayApi => definitions::create(&cluster.kubeconfig(), &definitions::of_gateway_api()?),
             Self::Openkruise => openkruise(cluster, children),
             Self::Registry => registry::start(cluster, children),
+            Self::Coredns => coredns(cluster, children),
             // Whoever starts with it has it already.
-            Self::FewSeats => {
+            Self::FewSeats | Self::NoFlowControl => {
                 Err("an API server has its flags from its start: take the cluster down first, and start it with this"
                     .to_owned())
             }
         }
     }
+}
+
+/// CoreDNS in pods. It asks the one on the node for names outside, which knows `example.com` and nothing else.
+fn coredns(cluster: &Cluster, children: &mut [(String, Child)]) -> Result<()> {
+    let node = cluster.node().ok_or("CoreDNS in pods needs `--tier node`")?;
+    let tool = tools::get("coredns")?;
+    let program = tool.program()?;
+    let mut image = Image::debian(&["libc6"])?;
+    let bytes = std::fs::read(&program).map_err(run::file("read", &program))?;
+    image.files.push(("coredns".to_owned(), 0o755, bytes));
+    image.entrypoint = vec!["/coredns".to_owned()];
+    let name = format!("docker.io/local/coredns:{}", tool.version);
+    cluster.load_image(&name, &image)?;
+    let path = run::root().join("devcluster/node/coredns.yaml");
+    let text = std::fs::read_to_string(&path).map_err(run::file("read", &path))?;
+    let network = node.network;
+    let text = text
+        .replace("forward . NODE", &format!("forward . {}", network.node()))
+        .replace("clusterIP: DNS", &format!("clusterIP: {}", network.dns()))
+        .replace("image: IMAGE", &format!("image: {name}"));
+    apply(&cluster.folder, &text)?;
+    let kube_system = "--namespace=kube-system";
+    let mut delete = cluster.kubectl()?;
+    run::output(delete.args(["delete", "endpointslice", "kube-dns", kube_system, "--ignore-not-found"]), &[0])?;
+    until(&cluster.folder, children, &["rollout", "status", "deployment/coredns", kube_system, "--timeout=1s"])
 }
 
 /// The whole of its release but the Deployment of the manager, which is a process of ours, and the DaemonSet, which

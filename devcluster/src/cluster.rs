@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::add_on::{AddOn, FEW_SEATS};
+use crate::add_on::AddOn;
 use crate::certificates::{Authority, signing_key, write};
 use crate::image::Image;
 use crate::node::{self, Network, Node};
@@ -410,8 +410,8 @@ impl Cluster {
             Ok(())
         };
         start(parts::etcd(folder, etcd, peer)?, &mut children)?;
-        let few_seats = with.contains(&AddOn::FewSeats);
-        start(parts::api_server(folder, etcd, api, network, few_seats)?, &mut children)?;
+        let flagged: Vec<_> = with.iter().copied().filter(|add_on| !add_on.flags().is_empty()).collect();
+        start(parts::api_server(folder, etcd, api, network, &flagged)?, &mut children)?;
         ready(folder, &mut children)?;
         let controller_manager = parts::controller_manager(folder)?;
         // It makes volumes where the node's pods find them.
@@ -443,7 +443,7 @@ impl Cluster {
             holder: Id::of(std::process::id()).ok_or("the holder ended")?,
             parts: Vec::new(),
             network,
-            with: if few_seats { vec![AddOn::FewSeats] } else { Vec::new() },
+            with: flagged,
             registry: None,
         };
         cluster.know(&children)?;
@@ -635,7 +635,7 @@ pub(crate) fn ended(part: &str, status: std::process::ExitStatus, folder: &Path)
 mod parts {
     //! The parts of a cluster and the settings that matter.
 
-    use super::{FEW_SEATS, LOOPBACK, Network, Path, Result, run, tools};
+    use super::{AddOn, LOOPBACK, Network, Path, Result, run, tools};
     use crate::process::Part;
 
     fn part(name: &'static str, tool: &str, called: Option<&'static str>, arguments: &[String]) -> Result<Part> {
@@ -669,7 +669,7 @@ mod parts {
         etcd: u16,
         port: u16,
         network: Option<Network>,
-        few_seats: bool,
+        flagged: &[AddOn],
     ) -> Result<Part> {
         let at = |file: &str| folder.join(file).display().to_string();
         let (address, services) =
@@ -708,7 +708,7 @@ mod parts {
             ]
             .into_iter()
             .chain(more)
-            .chain(FEW_SEATS.iter().filter(|_| few_seats).map(ToString::to_string))
+            .chain(flagged.iter().flat_map(|add_on| add_on.flags()).map(ToString::to_string))
             .collect::<Vec<_>>(),
         )
     }

@@ -416,6 +416,8 @@ BinaryName = {}
             "resolvConf": at("resolv.conf"),
             "volumePluginDir": "/run/volume-plugins",
             "serializeImagePulls": false,
+            // How late a pod sees another text of its ConfigMap; the default is a minute.
+            "syncFrequency": "5s",
             // A full disk is the developer's to see to.
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {
@@ -461,7 +463,8 @@ BinaryName = {}
         self.part("kube-proxy", "kubernetes", Some("kube-proxy"), &[format!("--config={}", path.display())])
     }
 
-    /// CoreDNS, with its settings written. It knows the cluster and nothing else.
+    /// CoreDNS, with its settings written. It knows the cluster and, as all there is outside, `example.com`: addresses of
+    /// documentation (RFC 5737, RFC 3849), which lead nowhere, and below `node.example.com` the node's own.
     ///
     /// # Errors
     /// Where the folder cannot be written to.
@@ -483,6 +486,24 @@ BinaryName = {}
     bind {node}
     template ANY ANY {{
         rcode NXDOMAIN
+    }}
+}}
+example.com:53 {{
+    bind {node}
+    template IN A {{
+        answer \"{{{{ .Name }}}} 60 IN A 192.0.2.1\"
+    }}
+    template IN AAAA {{
+        answer \"{{{{ .Name }}}} 60 IN AAAA 2001:db8::1\"
+    }}
+}}
+node.example.com:53 {{
+    bind {node}
+    template IN A {{
+        answer \"{{{{ .Name }}}} 60 IN A {node}\"
+    }}
+    template IN AAAA {{
+        rcode NOERROR
     }}
 }}
 ",

@@ -4,6 +4,7 @@ mod admission;
 mod apf;
 mod audit;
 mod corpus;
+mod dns;
 mod flood;
 mod measure;
 mod operator;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Apf(apf::Options),
     /// A search that floods the API server, beside an operator, with and without the lanes; writes benches/RESULTS-flood.md
     Flood(flood::Options),
+    /// A loader that opens small objects by name, with and without autopath and a low ndots; writes benches/RESULTS-dns.md
+    Dns(dns::Options),
 }
 
 /// How to measure.
@@ -174,6 +177,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Operator(options) => return operator::run(options),
         Command::Apf(options) => return apf::run(options),
         Command::Flood(options) => return flood::run(options),
+        Command::Dns(options) => return dns::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;

@@ -27,7 +27,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         node::install_missing()?;
     }
     // Built with its progress shown, before a test waits for it in silence.
-    for name in ["etcd", "kubernetes", "helm"].iter().chain(if node::is_root() { NODE } else { &[] }) {
+    for name in ["etcd", "kubernetes", "helm", "corefile-replay"].iter().chain(if node::is_root() { NODE } else { &[] })
+    {
         tools::get(name)?.program()?;
     }
     for add_on in [AddOn::Crds].iter().chain(if node::is_root() { ON_NODE } else { &[] }) {

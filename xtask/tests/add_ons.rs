@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::process::Command;
+
 use bedplate_devcluster::{Cluster, Image};
 use common::{Down, can_have_a_node, eventually, kubectl, left, try_kubectl, up, which, xtask};
 
@@ -32,6 +34,28 @@ fn images_are_pulled_pods_keep_their_address_and_all_goes_with_the_cluster() {
 
     xtask(&["cluster", "down", "--name", NAME]);
     assert_eq!(left(&cluster), Vec::<String>::new());
+}
+
+/// Lanes were applied, and a flood took every seat all the same: flow control had been switched off years ago.
+#[test]
+fn an_api_server_has_the_seats_that_were_asked_for_and_a_plan_tells_where_it_has_no_flow_control() {
+    const NAME: &str = "test-of-flags";
+    let _end = Down(NAME);
+    let plan = |cluster: &Cluster| {
+        let mut plan = Command::new(bedplate_devcluster::run::bedplate(false).unwrap());
+        let told = plan.arg("plan").env("KUBECONFIG", cluster.kubeconfig()).output().unwrap();
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    };
+    let cluster = up(NAME, &["--with", "few-seats"]);
+    // 60 of them by shares: 100 of 245.
+    let metrics = kubectl(&cluster, &["get", "--raw", "/metrics"]);
+    let seats = "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"workload-low\"} 25";
+    assert!(metrics.contains(seats));
+    let told = plan(&cluster);
+    assert!(told.contains("StabilityProfile") && !told.contains("without flow control"), "{told}");
+    xtask(&["cluster", "down", "--name", NAME]);
+    let told = plan(&up(NAME, &["--with", "no-flow-control"]));
+    assert!(told.contains("this API server works without flow control"), "{told}");
 }
 
 /// Debian's Python with a wheel from PyPI, by digest.

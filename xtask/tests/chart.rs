@@ -82,6 +82,7 @@ fn a_value_that_means_nothing_stops_the_installation_and_is_named() {
         ("profile.modes.admission=enforced", "at '/profile/modes/admission': value must be 'enforce'"),
         ("profile.admission.acceleratorsPerJob=many", "at '/profile/admission/acceleratorsPerJob': got string, want"),
         ("profile.admision.acceleratorsPerJob=8", "at '/profile': additional properties 'admision' not allowed"),
+        ("container.envFrom=collector", "at '/container/envFrom': got string, want array"),
         ("imge=registry.invalid/bedplate:v2", "additional properties 'imge' not allowed"),
         ("image=", "image: name one that was built with deploy/Dockerfile"),
     ] {
@@ -105,11 +106,18 @@ fn every_value_comes_where_it_belongs() {
         "webhooks=false",
         "pod.nodeSelector.pool=system",
         "pod.imagePullSecrets[0].name=pull",
+        "pod.volumes[0].name=authority,pod.volumes[0].secret.secretName=collector",
+        "container.envFrom[0].configMapRef.name=collector",
+        "container.volumeMounts[0].name=authority,container.volumeMounts[0].mountPath=/collector",
         "profile.modes.admission=enforce,profile.admission.acceleratorsPerJob=16",
         "global.team=platform",
     ]);
     let deployment = of(&changed, "Deployment").unwrap();
     assert_eq!(deployment["spec"]["replicas"], 3);
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["volumes"][0]["secret"]["secretName"], "collector");
+    assert_eq!(pod["containers"][0]["envFrom"][0]["configMapRef"]["name"], "collector");
+    assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/collector");
     for owner in [deployment, of(&changed, "Job").unwrap()] {
         let pod = &owner["spec"]["template"]["spec"];
         assert_eq!(

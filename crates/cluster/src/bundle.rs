@@ -65,13 +65,13 @@ pub struct Wanted {
 }
 
 /// The first profile of a cluster: every guard tells in the audit log what it would refuse, and refuses nothing; flow
-/// control stays as it is.
+/// control and CoreDNS stay as they are.
 #[must_use]
 pub fn first_profile(enforce: bool) -> Value {
     let modes = if enforce {
         json!({})
     } else {
-        json!({ "modes": { "admission": "audit", "deletion": "audit", "fairness": "audit" } })
+        json!({ "modes": { "admission": "audit", "deletion": "audit", "fairness": "audit", "dns": "audit" } })
     };
     json!({
         "apiVersion": names::API_VERSION,

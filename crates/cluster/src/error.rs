@@ -149,6 +149,9 @@ pub enum Error {
     /// A page's token is too old; the new one goes on.
     #[error("the list has changed too much while it was read; try again")]
     Expired(String),
+    /// CoreDNS, in a sentence.
+    #[error("{0}")]
+    Dns(String),
     /// Anything else that the server says.
     #[error("{what}: {why}")]
     Server {

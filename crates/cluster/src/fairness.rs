@@ -12,7 +12,7 @@ use crate::lanes::FlowControl;
 use crate::{Cluster, Error};
 
 /// Kinds that tell who is there.
-pub(crate) const FOUND: &[(&str, &str)] =
+pub const FOUND: &[(&str, &str)] =
     &[("", "Namespace"), ("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet")];
 
 /// The lanes that a cluster should have.

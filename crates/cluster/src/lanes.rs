@@ -61,6 +61,20 @@ impl Cluster {
         Ok(found)
     }
 
+    /// Whether flow control is switched on: then every answer names its lane.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn has_flow_control(&self, flow_control: &FlowControl) -> Result<bool, Error> {
+        let version = Request {
+            user: String::new(),
+            groups: Vec::new(),
+            verb: "get".to_owned(),
+            target: Target::Path("/version".to_owned()),
+        };
+        Ok(matches!(self.seen_lane(flow_control, &version, None, false).await?, Seen::Lane(..)))
+    }
+
     /// Who we are to the server, and our groups.
     ///
     /// # Errors
@@ -136,6 +150,11 @@ fn harmless(request: &Request, resource: Option<&Resource>) -> Option<(&'static 
         (Target::Resource(_, name, _), _) if name.contains('/') => return None,
         (Target::Resource(.., namespace), resource) => (namespace, resource?),
     };
+    // A Namespace's own name is its namespace: only to read it is surely no change.
+    if resource.is_namespaces() && !namespace.is_empty() {
+        let one = Place { resource, namespace: None, name: namespace }.path();
+        return (request.verb == "get").then_some(("GET", one, ""));
+    }
     let namespace = (!namespace.is_empty()).then_some(namespace.as_str());
     let all = Place { resource, namespace, name: "" }.path();
     let one = Place { resource, namespace, name: NOBODY }.path();

@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod bundle;
 mod config;
+pub mod dns;
 pub mod error;
 pub mod fairness;
 pub mod flood;

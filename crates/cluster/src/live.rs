@@ -24,7 +24,7 @@ impl Cluster {
     }
 
     /// Each line of an answer.
-    async fn lines(&self, path: &str, mut each: impl FnMut(&str)) -> Result<(), Error> {
+    pub(crate) async fn lines(&self, path: &str, mut each: impl FnMut(&str)) -> Result<(), Error> {
         let failed = |failure| Error::of_connection(&self.server, failure);
         let request = Request::get(path).body(Vec::new()).map_err(|error| Error::Request(error.to_string()))?;
         let mut body = self.answer(request).await.map_err(failed)?.into_body();

@@ -36,6 +36,12 @@ impl Resource {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 
+    /// Whether it is Kubernetes' namespaces.
+    #[must_use]
+    pub fn is_namespaces(&self) -> bool {
+        self.group.is_empty() && self.plural == "namespaces"
+    }
+
     /// Whether `name` means it: its plural, kind, singular, a short name, with or without its group.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {

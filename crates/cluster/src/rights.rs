@@ -14,7 +14,7 @@ use bedplate_guarantees::fairness::enforce;
 
 use crate::bundle::ADMISSION;
 use crate::resource::plural;
-use crate::{Cluster, Error, Place, audit, fairness, impact, journal, lanes, prove, rbac, reports, trail};
+use crate::{Cluster, Error, Place, audit, dns, fairness, impact, journal, lanes, prove, rbac, reports, trail};
 
 /// A command that talks to a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,8 @@ pub enum Task {
     Prove,
     /// `bedplate prove fairness`, which sends requests as others.
     ProveFairness,
+    /// `bedplate prove dns`, which runs a pod.
+    ProveDns,
     /// `bedplate impact`.
     Impact,
     /// `bedplate unlock` and `bedplate lock`.
@@ -45,13 +47,15 @@ pub enum Task {
     ApfControllers,
     /// `bedplate dns`.
     Dns,
+    /// `bedplate dns stats`.
+    DnsStats,
     /// `bedplate apf top`.
     ApfTop,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -59,12 +63,14 @@ impl Task {
         Self::Uninstall,
         Self::Prove,
         Self::ProveFairness,
+        Self::ProveDns,
         Self::Impact,
         Self::Unlock,
         Self::Trail,
         Self::Apf,
         Self::ApfControllers,
         Self::Dns,
+        Self::DnsStats,
         Self::ApfTop,
     ];
 
@@ -79,12 +85,14 @@ impl Task {
             Self::Uninstall => "uninstall",
             Self::Prove => "prove",
             Self::ProveFairness => "prove-fairness",
+            Self::ProveDns => "prove-dns",
             Self::Impact => "impact",
             Self::Unlock => "unlock",
             Self::Trail => "trail",
             Self::Apf => "apf",
             Self::ApfControllers => "apf-controllers",
             Self::Dns => "dns",
+            Self::DnsStats => "dns-stats",
             Self::ApfTop => "apf-top",
         }
     }
@@ -133,8 +141,8 @@ const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What,
 }
 
 use Task::{
-    Apf, ApfControllers, ApfTop, Apply, Audit, Dns, Impact, Plan, Prove, ProveFairness, Rollback, Trail, Uninstall,
-    Unlock,
+    Apf, ApfControllers, ApfTop, Apply, Audit, Dns, DnsStats, Impact, Plan, Prove, ProveDns, ProveFairness, Rollback,
+    Trail, Uninstall, Unlock,
 };
 use What::{Kinds, Named, Paths, Texts, These, Workloads};
 
@@ -188,6 +196,10 @@ pub const IMPERSONATED: &[&str] = &["groups", "serviceaccounts", "users"];
 
 /// What the last apply has changed, as it was.
 const JOURNAL: What = Texts(journal::NAMESPACE, Some(journal::NAME));
+/// The Corefile as it was before autopath was put into it.
+const COREFILE_BEFORE: What = Texts(dns::NAMESPACE, Some(dns::BACKUP));
+/// CoreDNS's own, by the name that nearly every cluster gives it.
+const COREFILE: What = Texts(dns::NAMESPACE, Some("coredns"));
 const TRAIL: What = Texts(trail::NAMESPACE, Some(trail::NAME));
 
 const EVERY: fn(&Kind) -> bool = |_| true;
@@ -244,6 +256,19 @@ const TABLE: &[Row] = &[
     row(&[Apply], &["get"], TRAIL, "the record of refusals, unlocks and exemptions"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
     row(&[Apf, ApfControllers, ProveFairness], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
+    row(&[ProveDns, DnsStats], &["list"], These("apps", &["deployments"]), "which Deployment of kube-system is CoreDNS"),
+    row(&[Plan, Apply, ProveDns], &["list"], Kinds(dns::FACTS), "whom autopath would help, and what memory it would take"),
+    row(&[Plan, Apply, Rollback, Uninstall, ProveDns, DnsStats], &["get"], COREFILE, "the Corefile"),
+    row(&[Apply, Rollback, Uninstall], &["patch"], COREFILE, "autopath in it, and back"),
+    row(&[Plan, Apply, Rollback, Uninstall], &["get"], COREFILE_BEFORE, "the Corefile as it was"),
+    row(&[Apply], &["patch"], COREFILE_BEFORE, "the same, before anything is changed"),
+    row(&[Apply], &["create"], COREFILE_BEFORE, "the same, at the first time"),
+    row(&[Apply, Rollback, Uninstall], &["delete"], COREFILE_BEFORE, "it is needed no more"),
+    row(&[DnsStats], &["list"], These("", &["pods"]), "CoreDNS's pods"),
+    row(&[Apply, ProveDns, DnsStats], &["get"], These("", &["pods/proxy"]), "what CoreDNS counts: queries, answers, reloads"),
+    row(&[ProveDns], &["create", "get", "delete"], These("", &["pods"]), "the pod that looks names up"),
+    row(&[ProveDns], &["get"], PROFILES, "the settings that hold"),
+    row(&[ProveDns], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed"),
     row(&[Dns], &["get"], These("", &["pods"]), "what the pod's resolv.conf has"),
     row(&[Dns], &["get"], These("", &["services"]), "which names of the search list there are"),
     row(&[ApfTop], &["get"], Paths(&[METRICS]), "seats, queues, waits and refusals of each lane"),
@@ -532,7 +557,7 @@ mod tests {
 
     #[test]
     fn what_only_reads_has_only_rights_to_read() {
-        for task in [Audit, Impact, Trail, Apf, ApfTop] {
+        for task in [Audit, Impact, Trail, Apf, ApfTop, DnsStats] {
             assert!(of(task).iter().all(|right| ["get", "list"].contains(&right.verb)), "{}", task.name());
         }
         let configmaps = |task| of(task).into_iter().filter(|right| right.resource == "configmaps").collect::<Vec<_>>();

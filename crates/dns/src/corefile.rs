@@ -1,7 +1,10 @@
-//! Corefiles, read as CoreDNS reads them (`github.com/coredns/caddy`, `caddyfile/lexer.go` and
-//! `parse.go`). Every token knows its bytes; the text itself is kept by whoever has it.
+//! Corefiles, read as CoreDNS reads them (`github.com/coredns/caddy`, `caddyfile`): every one that it accepts, and no
+//! other. Every word knows its bytes; the text itself is kept by whoever has it, and what is changed is changed there, byte
+//! by byte ([`Edit`]): comments, quotes and layout of all the rest stay.
 
-use std::collections::HashSet;
+mod lexer;
+mod parser;
+
 use std::ops::Range;
 
 /// A word of a Corefile.
@@ -11,9 +14,15 @@ pub struct Token {
     pub text: String,
     /// Its bytes, with quotes.
     pub span: Range<usize>,
-    /// Its line, from 0.
+    /// The line on which it begins, from 0.
     line: usize,
-    quoted: bool,
+}
+
+impl Token {
+    /// The line on which it ends.
+    fn last_line(&self) -> usize {
+        self.line + self.text.matches('\n').count()
+    }
 }
 
 /// A Corefile.
@@ -21,14 +30,22 @@ pub struct Token {
 pub struct Corefile {
     /// Its server blocks and snippets, in order.
     pub blocks: Vec<ServerBlock>,
+    /// Files that it imports: what is in them is not known. In the order of the text; once for each time.
+    pub unseen: Vec<Token>,
+    /// What CoreDNS accepts, and nobody can have meant.
+    pub oddities: Vec<CorefileError>,
 }
 
 /// A server block, or a snippet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerBlock {
     /// Zones with ports, such as `.:53`; of a snippet its name in parentheses.
     pub keys: Vec<Token>,
-    /// Its plugins.
+    /// Its brace, where it has one.
+    pub open: Option<Token>,
+    /// The brace that ends it.
+    pub close: Option<Token>,
+    /// Its plugins, with those of the snippets that it imports; of a snippet itself none.
     pub plugins: Vec<Plugin>,
 }
 
@@ -41,6 +58,12 @@ pub struct Plugin {
     pub args: Vec<Token>,
     /// The lines of its block, nested ones too, one after the other.
     pub lines: Vec<Vec<Token>>,
+    /// The brace that opens its block.
+    pub open: Option<Token>,
+    /// The brace that closes it.
+    pub close: Option<Token>,
+    /// Whether it stands in a snippet: its bytes are there.
+    pub is_imported: bool,
 }
 
 /// Why a text is no Corefile.
@@ -53,11 +76,45 @@ pub struct CorefileError {
     pub span: Range<usize>,
 }
 
+/// A zone that a server block answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// `dns`, `tls`, `https`, …
+    pub transport: String,
+    /// In lower case, without its last dot; empty for the root.
+    pub name: String,
+    /// The port, where the key names one.
+    pub port: Option<String>,
+}
+
+/// Bytes of a text, and what is put in their place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// Which bytes; an empty range inserts.
+    pub span: Range<usize>,
+    /// What is put there.
+    pub text: String,
+}
+
+/// A text with edits made; those are in order and do not overlap. All other bytes are as they were.
+#[must_use]
+pub fn edited(text: &str, edits: &[Edit]) -> String {
+    let mut out = String::with_capacity(text.len() + edits.iter().map(|edit| edit.text.len()).sum::<usize>());
+    let mut from = 0;
+    for edit in edits {
+        out.push_str(text.get(from..edit.span.start).unwrap_or_default());
+        out.push_str(&edit.text);
+        from = edit.span.end;
+    }
+    out.push_str(text.get(from..).unwrap_or_default());
+    out
+}
+
 /// The API server refuses ConfigMaps over 1 MiB.
 const MAX_BYTES: usize = 1 << 20;
 
 impl Corefile {
-    /// Reads a Corefile.
+    /// Reads a Corefile. References to the environment (`{$NAME}`) stand for themselves.
     ///
     /// # Errors
     /// The first place where it is none.
@@ -65,13 +122,7 @@ impl Corefile {
         if text.len() > MAX_BYTES {
             return Err(CorefileError { message: "a Corefile of more than 1 MiB".to_owned(), span: 0..0 });
         }
-        let tokens = lex(text);
-        let mut blocks = Vec::new();
-        let mut at = 0;
-        while at < tokens.len() {
-            at = block(&tokens, at, text.len(), &mut blocks)?;
-        }
-        Ok(Self { blocks })
+        parser::parse(&lexer::lex(text), text.len())
     }
 
     /// The server blocks, without snippets.
@@ -79,39 +130,11 @@ impl Corefile {
         self.blocks.iter().filter(|block| !block.is_snippet())
     }
 
-    /// The plugins of a block, with those of the snippets that it imports. A snippet counts
-    /// once: a plugin of the same name twice configures nothing new, and files whose snippets
-    /// import each other stay linear.
-    #[must_use]
-    pub fn plugins<'a>(&'a self, block: &'a ServerBlock) -> Vec<&'a Plugin> {
-        let mut found = Vec::new();
-        self.collect(block, &mut found, &mut HashSet::new());
-        found
-    }
-
-    fn collect<'a>(&'a self, block: &'a ServerBlock, found: &mut Vec<&'a Plugin>, seen: &mut HashSet<&'a str>) {
-        for plugin in &block.plugins {
-            let name = plugin.args.first().filter(|_| plugin.name.text == "import").map(|arg| arg.text.as_str());
-            match name.and_then(|name| self.snippet(name)) {
-                Some((name, snippet)) => {
-                    if seen.insert(name) {
-                        self.collect(snippet, found, seen);
-                    }
-                }
-                None => found.push(plugin),
-            }
-        }
-    }
-
-    fn snippet(&self, name: &str) -> Option<(&str, &ServerBlock)> {
-        self.blocks.iter().find_map(|block| (block.snippet_name()? == name).then_some((block.snippet_name()?, block)))
-    }
-
     /// Whether this is the configuration of a NodeLocal DNSCache: it binds the link-local
     /// address that the kubelets are told to ask.
     #[must_use]
     pub fn is_node_local(&self) -> bool {
-        self.servers().flat_map(|block| self.plugins(block)).any(|plugin| {
+        self.servers().flat_map(|block| &block.plugins).any(|plugin| {
             plugin.name.text == "bind"
                 && plugin.args.iter().any(|arg| arg.text.starts_with("169.254.") || arg.text.starts_with("__PILLAR"))
         })
@@ -122,11 +145,27 @@ impl ServerBlock {
     /// Whether it is a snippet: `(name) { … }`.
     #[must_use]
     pub fn is_snippet(&self) -> bool {
-        self.snippet_name().is_some()
+        // A name alone, at the end of the text, is taken for a zone.
+        self.snippet_name().is_some() && self.open.is_some()
     }
 
+    /// A single key in parentheses, and nothing else.
     fn snippet_name(&self) -> Option<&str> {
-        self.keys.first()?.text.strip_prefix('(')?.strip_suffix(')')
+        match self.keys.as_slice() {
+            [key] => key.text.strip_prefix('(')?.strip_suffix(')'),
+            _ => None,
+        }
+    }
+
+    /// Its first plugin of a name.
+    #[must_use]
+    pub fn plugin(&self, name: &str) -> Option<&Plugin> {
+        self.plugins.iter().find(|plugin| plugin.name.text == name)
+    }
+
+    /// Its zones, each beside its key.
+    pub fn zones(&self) -> impl Iterator<Item = (&Token, Zone)> {
+        self.keys.iter().map(|key| (key, Zone::of(&key.text)))
     }
 }
 
@@ -134,156 +173,42 @@ impl Plugin {
     /// The line of the plugin's block that begins with a word.
     #[must_use]
     pub fn line(&self, word: &str) -> Option<&[Token]> {
-        self.lines.iter().find(|line| line.first().is_some_and(|token| token.text == word)).map(Vec::as_slice)
+        self.lines_of(word).next()
+    }
+
+    /// All of them.
+    pub fn lines_of<'a, 'w>(&'a self, word: &'w str) -> impl Iterator<Item = &'a [Token]> + use<'a, 'w> {
+        self.lines.iter().filter(move |line| line.first().is_some_and(|token| token.text == word)).map(Vec::as_slice)
     }
 }
 
-/// Cuts a text into words. A `#` begins a comment only where a word would begin; quotes may
-/// span lines, and `\"` stands for a quote in them.
-fn lex(text: &str) -> Vec<Token> {
-    let mut tokens: Vec<Token> = Vec::new();
-    let mut line = 0;
-    let mut chars = text.char_indices().peekable();
-    if text.starts_with('\u{feff}') {
-        chars.next();
-    }
-    while let Some((start, c)) = chars.next() {
-        if c == '\n' {
-            line += 1;
-        }
-        if c.is_whitespace() {
-            continue;
-        }
-        if c == '#' {
-            while chars.next_if(|(_, c)| *c != '\n').is_some() {}
-            continue;
-        }
-        let first_line = line;
-        let mut word = String::new();
-        let mut end = start + c.len_utf8();
-        if c == '"' {
-            while let Some((at, c)) = chars.next() {
-                end = at + c.len_utf8();
-                if c == '\n' {
-                    line += 1;
-                }
-                if c == '"' {
-                    break;
-                }
-                let escaped = (c == '\\').then(|| chars.next_if(|(_, next)| *next == '"')).flatten();
-                match escaped {
-                    Some((at, quote)) => {
-                        end = at + 1;
-                        word.push(quote);
-                    }
-                    None if c == '\r' => {}
-                    None => word.push(c),
-                }
+impl Zone {
+    /// A key's: `.:53`, `tls://example.org`, `10.0.0.0/24` (CoreDNS `plugin/normalize.go`, `core/dnsserver/address.go`).
+    #[must_use]
+    pub fn of(key: &str) -> Self {
+        let (transport, rest) = key.split_once("://").unwrap_or(("dns", key));
+        let (name, port) = match rest.rsplit_once(':') {
+            // An IPv6 prefix has colons of its own.
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.contains(':') => {
+                (name, Some(port.to_owned()))
             }
-        } else {
-            word.push(c);
-            while let Some((at, c)) = chars.next_if(|(_, c)| !c.is_whitespace()) {
-                end = at + c.len_utf8();
-                word.push(c);
-            }
-        }
-        tokens.push(Token { text: word, span: start..end, line: first_line, quoted: c == '"' });
-    }
-    tokens
-}
-
-fn is(token: &Token, brace: &str) -> bool {
-    token.text == brace && !token.quoted
-}
-
-/// Reads one block from `at`; gives where the next begins.
-fn block(tokens: &[Token], mut at: usize, end: usize, blocks: &mut Vec<ServerBlock>) -> Result<usize, CorefileError> {
-    let fail = |message: &str, token: Option<&Token>| CorefileError {
-        message: message.to_owned(),
-        span: token.map_or(end..end, |token| token.span.clone()),
-    };
-    let mut keys = Vec::new();
-    let mut braces = false;
-    while let Some(token) = tokens.get(at) {
-        if is(token, "{") {
-            braces = true;
-            at += 1;
-            break;
-        }
-        // Keys go on over a line end only behind a comma.
-        let comma = keys.last().is_some_and(|key: &Token| key.text.ends_with(','));
-        if !comma && keys.last().is_some_and(|key| key.line != token.line) {
-            break;
-        }
-        if is(token, "}") {
-            return Err(fail("a `}` that closes nothing", Some(token)));
-        }
-        keys.push(token.clone());
-        at += 1;
-    }
-    if keys.is_empty() {
-        return Err(fail("expected a zone in front of `{`", tokens.get(at.saturating_sub(1))));
-    }
-    // `import` at the top names snippets or files.
-    if !braces && keys[0].text == "import" {
-        return Ok(at);
-    }
-    for key in &mut keys {
-        key.text = key.text.trim_end_matches(',').to_owned();
-    }
-    keys.retain(|key| !key.text.is_empty());
-    let opened = tokens.get(at.saturating_sub(1)).cloned();
-    let mut plugins: Vec<Plugin> = Vec::new();
-    loop {
-        let Some(token) = tokens.get(at) else {
-            if braces {
-                return Err(fail("this `{` is never closed", opened.as_ref()));
-            }
-            break;
+            _ => (rest, None),
         };
-        if is(token, "}") {
-            if !braces {
-                return Err(fail("a `}` that closes nothing", Some(token)));
-            }
-            at += 1;
-            break;
-        }
-        if is(token, "{") {
-            return Err(fail("expected a plugin, found `{`", Some(token)));
-        }
-        let mut plugin = Plugin { name: token.clone(), args: Vec::new(), lines: Vec::new() };
-        at += 1;
-        while let Some(arg) =
-            tokens.get(at).filter(|arg| arg.line == plugin.name.line && !is(arg, "{") && !is(arg, "}"))
-        {
-            plugin.args.push(arg.clone());
-            at += 1;
-        }
-        if let Some(open) = tokens.get(at).filter(|open| is(open, "{") && open.line == plugin.name.line) {
-            at += 1;
-            let mut depth = 1;
-            while depth > 0 {
-                let Some(token) = tokens.get(at) else {
-                    return Err(fail("this `{` is never closed", Some(open)));
-                };
-                at += 1;
-                if is(token, "{") {
-                    depth += 1;
-                } else if is(token, "}") {
-                    depth -= 1;
-                } else {
-                    match plugin.lines.last_mut().filter(|line| line.last().is_some_and(|last| last.line == token.line))
-                    {
-                        Some(line) => line.push(token.clone()),
-                        None => plugin.lines.push(vec![token.clone()]),
-                    }
-                }
-            }
-        }
-        plugins.push(plugin);
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        Self { transport: transport.to_owned(), name, port }
     }
-    blocks.push(ServerBlock { keys, plugins });
-    Ok(at)
+
+    /// Whether it holds names of addresses.
+    #[must_use]
+    pub fn is_reverse(&self) -> bool {
+        self.name.contains('/') || self.name.ends_with("in-addr.arpa") || self.name.ends_with("ip6.arpa")
+    }
+
+    /// Whether a name of this zone is one of the other's, too.
+    #[must_use]
+    pub fn is_within(&self, other: &str) -> bool {
+        other.is_empty() || self.name.strip_suffix(other).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
 }
 
 #[cfg(test)]
@@ -310,7 +235,7 @@ mod tests {
         assert_eq!(file.servers().count(), 1);
         let server = file.servers().next().unwrap();
         assert_eq!(server.keys.len(), 2);
-        assert_eq!(file.plugins(server)[0].name.text, "cache");
+        assert_eq!(server.plugins[0].name.text, "cache");
         let file = Corefile::parse(".:53\r\nforward . \"/etc/resolv.conf\"\r\ncache\r\n").unwrap();
         assert_eq!(file.blocks[0].plugins.len(), 2);
         assert_eq!(file.blocks[0].plugins[0].args[1].text, "/etc/resolv.conf");
@@ -318,21 +243,39 @@ mod tests {
 
     /// Found by fuzzing: a snippet that imports itself thirty times took two gigabytes.
     #[test]
-    fn snippets_that_import_each_other_are_read_once() {
-        let imports = "  import a\n  import b\n".repeat(30);
-        let text =
-            format!("(a) {{\n  cache\n{imports}}}\n(b) {{\n  ready\n{imports}}}\n.:53 {{\n  import a\n  errors\n}}\n");
-        let file = Corefile::parse(&text).unwrap();
-        let server = file.servers().next().unwrap();
-        let names: Vec<_> = file.plugins(server).iter().map(|p| p.name.text.as_str()).collect();
-        assert_eq!(names, ["cache", "ready", "errors"]);
+    fn snippets_that_import_each_other_end() {
+        let imports = |name: &str| format!("  import {name}\n").repeat(30);
+        let text = format!("(a) {{\n  cache\n{}}}\n.:53 {{\n  import a\n}}\n", imports("a"));
+        assert!(Corefile::parse(&text).unwrap_err().message.contains("imports itself"));
+        let text = format!("(a) {{\n{}}}\n(b) {{\n{}}}\n.:53 {{\n  import a\n}}\n", imports("b"), imports("a"));
+        assert!(Corefile::parse(&text).unwrap_err().message.contains("again and again"));
+        // One that comes before its snippet means a file.
+        let file = Corefile::parse(".:53 {\n  import a\n  cache\n}\n(a) {\n  ready\n}\n").unwrap();
+        assert_eq!((file.unseen.len(), file.servers().next().unwrap().plugins.len()), (1, 1));
+    }
+
+    /// Each of these was read otherwise here than by CoreDNS.
+    #[test]
+    fn words_are_cut_where_coredns_cuts_them() {
+        let words = |text: &str| -> Vec<String> { lexer::lex(text).into_iter().map(|token| token.text).collect() };
+        assert_eq!(words("forward#x y . 10.0.0.2"), ["forward", "y", ".", "10.0.0.2"]);
+        assert_eq!(words(r#""a\\" "b\" c""#), [r"a\\", r#"b" c"#]);
+        assert_eq!(words("\"a\r\nb\" c\rd"), ["a\r\nb", "cd"]);
+        assert_eq!(words("\"\" \"open"), ["", "open"]);
+        // Quotes make no difference to a brace.
+        assert_eq!(Corefile::parse(".:53 \"{\"\n  cache\n}\n").unwrap().blocks[0].plugins.len(), 1);
     }
 
     #[test]
-    fn an_open_brace_is_told_with_its_place() {
-        let error = Corefile::parse(".:53 {\n  cache {\n}\n").unwrap_err();
-        assert_eq!((error.message.as_str(), error.span), ("this `{` is never closed", 5..6));
-        assert!(Corefile::parse("}\n").is_err() && Corefile::parse("{\n}\n").is_err());
+    fn what_coredns_passes_over_is_told_with_its_place() {
+        let error = Corefile::parse(".:53 {\n  cache {\n").unwrap_err();
+        assert_eq!((error.message.as_str(), error.span), ("this `{` is never closed", 15..16));
+        for (text, span) in
+            [(".:53 {\n  cache {\n  }\n", 5..6), ("}\n", 0..1), ("{\n}\n", 0..1), (".:53\ncache\n}\n", 11..12)]
+        {
+            let file = Corefile::parse(text).unwrap();
+            assert_eq!(file.oddities.iter().map(|odd| odd.span.clone()).collect::<Vec<_>>(), [span], "{text}");
+        }
     }
 
     proptest! {

@@ -177,11 +177,16 @@ pub fn object_findings(object: &Object<'_>, run: Run<'_>) -> Vec<Finding> {
 fn corefile(text: &str, run: Run<'_>, inside: Option<&FieldPath>) -> Vec<Finding> {
     let cx = Context { settings: run.profile.settings(None), neighbours: run.neighbours };
     let mut found = Vec::new();
-    if let Err(error) = bedplate_dns::Corefile::parse(text) {
-        let span = Span::new(error.span.start, error.span.end);
-        let mut finding = Finding::new(span, format!("not a valid Corefile: {error}"));
-        (finding.rule, finding.severity) = (SYNTAX, Severity::Error);
-        found.push(finding);
+    let mistake = |error: &bedplate_dns::CorefileError, message, severity| {
+        let mut finding = Finding::new(Span::new(error.span.start, error.span.end), message);
+        (finding.rule, finding.severity) = (SYNTAX, severity);
+        finding
+    };
+    match bedplate_dns::Corefile::parse(text) {
+        Err(error) => found.push(mistake(&error, format!("not a valid Corefile: {error}"), Severity::Error)),
+        Ok(file) => {
+            found.extend(file.oddities.iter().map(|odd| mistake(odd, odd.message.clone(), Severity::Warning)));
+        }
     }
     apply(&cx, &mut found, |check, out| {
         if let Check::Corefile(check) = check {
@@ -284,7 +289,8 @@ fn locate(place: &Place, document: Option<&Document<'_>>, text: Option<&str>) ->
 
 /// The bytes of a file that hold a span of the text of one of its literal scalars: the same
 /// line, further right by the indentation.
-fn inside(text: &str, node: &bedplate_model::Node<'_>, inner: Span) -> Option<Span> {
+#[must_use]
+pub fn inside(text: &str, node: &bedplate_model::Node<'_>, inner: Span) -> Option<Span> {
     let Value::String(value) = &node.value else { return None };
     if node.style != Style::Literal {
         return None;

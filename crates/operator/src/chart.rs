@@ -61,11 +61,11 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "pod",
-        text: "Where the pods run and who gives them their image: nodeSelector, tolerations, affinity, imagePullSecrets.",
+        text: "Where the pods run, who gives them their image, and what they mount: nodeSelector, tolerations, affinity,\nimagePullSecrets, volumes.",
         schema: || {
             json!({ "type": "object", "properties": {
                 "nodeSelector": { "type": "object" }, "affinity": { "type": "object" },
-                "tolerations": { "type": "array" }, "imagePullSecrets": { "type": "array" },
+                "tolerations": { "type": "array" }, "imagePullSecrets": { "type": "array" }, "volumes": { "type": "array" },
             } })
         },
         default: Some(|| json!({})),
@@ -73,6 +73,21 @@ const SETTINGS: &[Setting] = &[
         place: Some(Place(
             "Deployment",
             "/spec/template/spec/{{- with .Values.pod }}{{ toYaml . | nindent 6 }}{{ end }}",
+            "",
+        )),
+    },
+    Setting {
+        name: "container",
+        text: "What their container gets besides: envFrom and volumeMounts. Such as a ConfigMap with\nOTEL_EXPORTER_OTLP_ENDPOINT, the collector that traces are sent to; OTEL_EXPORTER_OTLP_CERTIFICATE, a file with its\nauthority; or HTTPS_PROXY.",
+        schema: || {
+            json!({ "type": "object", "properties": {
+                "envFrom": { "type": "array" }, "volumeMounts": { "type": "array" },
+            } })
+        },
+        default: Some(|| json!({})),
+        place: Some(Place(
+            "Deployment",
+            "/spec/template/spec/containers/0/{{- with .Values.container }}{{ toYaml . | nindent 10 }}{{ end }}",
             "",
         )),
     },

@@ -266,8 +266,8 @@ fn cluster_rights() -> Vec<Rule> {
         rights.push(Rule { group, resources, names: Vec::new(), namespace: None, verbs: &["get"], why });
     }
     rights.extend(audits(None));
-    for (group, resources) in kinds::resources(TABLE.iter().filter(|kind| (kind.group, kind.kind) != ("", "Pod"))) {
-        let why = "what is asked for in total, where the profile limits that";
+    for (group, resources) in kinds::resources(TABLE.iter()) {
+        let why = "what is asked for in total, where the profile limits that; of pods the metadata";
         rights.push(Rule { group, resources, names: Vec::new(), namespace: None, verbs: &["watch"], why });
     }
     rights

@@ -32,8 +32,6 @@ const WATCHED: &[(&str, &str, Option<&str>)] = &[
 
 /// Changes come in bursts, and are taken together.
 const BURST: Duration = Duration::from_millis(50);
-/// How often is asked whether a kind that was not served is served now.
-const DISCOVERY: Duration = Duration::from_secs(30);
 
 type Stream = SelectAll<futures::stream::BoxStream<'static, (usize, Result<Event<DynamicObject>, watcher::Error>)>>;
 
@@ -83,8 +81,7 @@ async fn follow(cluster: &mut Cluster, webhook: &Webhook, health: &Health, known
         Some(stream.map(move |event| (at, event)).boxed())
     }));
     let mut dirty = true;
-    let mut look = tokio::time::interval(DISCOVERY);
-    look.tick().await;
+    let mut others = std::pin::pin!(crate::other_kinds(cluster, served));
     loop {
         tokio::select! {
             event = events.next(), if !now.is_empty() => {
@@ -118,12 +115,7 @@ async fn follow(cluster: &mut Cluster, webhook: &Webhook, health: &Health, known
                     Err(error) => tracing::error!(%error, "the profile cannot be read: what held before holds on"),
                 }
             }
-            _ = look.tick(), if now.len() < WATCHED.len() => {
-                let mut other = cluster.clone();
-                if other.discover().await.is_ok() && served(&other) != now {
-                    return;
-                }
-            }
+            () = &mut others, if now.len() < WATCHED.len() => return,
         }
     }
 }

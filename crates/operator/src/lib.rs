@@ -37,6 +37,21 @@ async fn told(stop: &mut tokio::sync::watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
+/// How often is asked whether the server serves other kinds than it did.
+const DISCOVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Waits until `of` sees something else in what the server serves than it does in what `cluster` knows of it.
+async fn other_kinds<T: PartialEq>(cluster: &bedplate_cluster::Cluster, of: impl Fn(&bedplate_cluster::Cluster) -> T) {
+    let known = of(cluster);
+    loop {
+        tokio::time::sleep(DISCOVERY).await;
+        let mut other = cluster.clone();
+        if other.discover().await.is_ok() && of(&other) != known {
+            return;
+        }
+    }
+}
+
 /// What the client calls a resource.
 fn api_resource(resource: &bedplate_cluster::Resource) -> kube::api::ApiResource {
     kube::api::ApiResource {

@@ -7,8 +7,12 @@
 //! No request ever waits for a collector. The standard variables hold where no option says otherwise
 //! (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/>): endpoint, headers, timeout, sampler, resource.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry::Context;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_http::hyper::HyperClient;
@@ -17,6 +21,10 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor};
 use opentelemetry_sdk::{Resource, trace};
 use prometheus_client::metrics::counter::Counter;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument as _;
 use tracing_subscriber::Layer;
@@ -35,6 +43,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Variables that name a collector.
 const VARIABLES: [&str; 2] =
     [opentelemetry_otlp::OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, opentelemetry_otlp::OTEL_EXPORTER_OTLP_ENDPOINT];
+
+/// The authorities of a collector, as PEM, where they are not the system's.
+const AUTHORITY: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 
 /// What is to be sent, and where.
 #[derive(Debug)]
@@ -74,11 +85,11 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// The collector that is named: by a base URL such as `http://collector:4318`, or by the environment; none where neither
+/// The collector that is named: by a base URL such as `https://collector:4318`, or by the environment; none where neither
 /// names one.
 ///
 /// # Errors
-/// A URL that is none, or asks for what this cannot: TLS.
+/// A URL that is none; authorities that cannot be read.
 pub fn traces(endpoint: Option<&str>) -> Result<Option<(Tracer, Traces)>, String> {
     let from_environment =
         || VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
@@ -86,11 +97,12 @@ pub fn traces(endpoint: Option<&str>) -> Result<Option<(Tracer, Traces)>, String
 }
 
 fn with_room(endpoint: Option<&str>, waiting: usize) -> Result<(Tracer, Traces), String> {
-    let mut builder =
-        SpanExporter::builder().with_http().with_http_client(HyperClient::with_default_connector(PATIENCE, None));
+    let authority = std::env::var_os(AUTHORITY).filter(|file| !file.is_empty());
+    let client = HyperClient::new(connector(authority.as_deref().map(Path::new))?, PATIENCE, None);
+    let mut builder = SpanExporter::builder().with_http().with_http_client(client);
     if let Some(base) = endpoint {
-        if !base.starts_with("http://") {
-            return Err(format!("{base}: expected http://HOST:PORT; for TLS, let a collector in the cluster hand on"));
+        if !["http://", "https://"].iter().any(|scheme| base.starts_with(scheme)) {
+            return Err(format!("{base}: expected https://HOST:PORT, or http:// where no one else can listen"));
         }
         builder = builder.with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/')));
     }
@@ -106,6 +118,32 @@ fn with_room(endpoint: Option<&str>, waiting: usize) -> Result<(Tracer, Traces),
     let queue = Queue { spans: queue, dropped: dropped.clone() };
     let provider = SdkTracerProvider::builder().with_resource(resource).with_span_processor(queue).build();
     Ok((Tracer(provider.tracer("bedplate")), Traces { spans, exporter, dropped }))
+}
+
+/// TLS where the URL says https, by the authorities of a file of PEM, or by the system's. Without any, no collector
+/// over TLS is believed.
+fn connector(authority: Option<&Path>) -> Result<HttpsConnector<HttpConnector>, String> {
+    let mut roots = RootCertStore::empty();
+    if let Some(file) = authority {
+        let unreadable = |why: &dyn std::fmt::Display| format!("{AUTHORITY}: {}: {why}", file.display());
+        let certificates = CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))?;
+        for certificate in certificates {
+            roots.add(certificate.map_err(|error| unreadable(&error))?).map_err(|error| unreadable(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(unreadable(&"expected certificates in PEM"));
+        }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http))
 }
 
 impl Tracer {
@@ -190,11 +228,12 @@ pub(crate) async fn traced<T, E: std::fmt::Display>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::net::SocketAddr;
 
     use axum::Router;
     use axum::body::{Body, Bytes};
     use axum::routing::post;
+    use opentelemetry_http::HttpClient as _;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
     use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
     use prost::Message as _;
@@ -203,6 +242,9 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::certificate::issue::Rcgen;
+    use crate::certificate::resolver::{Resolver, tls};
+    use crate::certificate::rotation::Mint as _;
     use crate::metrics::Metrics;
     use crate::server::routes::Webhook;
     use crate::server::{Limits, Server, serve};
@@ -225,17 +267,54 @@ mod tests {
         Webhook::new(Arc::new(Metrics::default()), Limits::WEBHOOK, || "2026-11-25".to_owned()).router()
     }
 
-    #[tokio::test]
-    async fn a_collector_gets_each_decision_and_each_round_with_what_it_was_about() {
-        let (got, mut requests) = mpsc::channel(8);
+    /// A collector with or without TLS, and what it is sent.
+    async fn collector(
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> (SocketAddr, mpsc::Receiver<ExportTraceServiceRequest>) {
+        let (got, requests) = mpsc::channel(8);
         let take = move |body: Bytes| async move {
             got.send(ExportTraceServiceRequest::decode(body).unwrap()).await.unwrap();
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
         let router = Router::new().route("/v1/traces", post(take));
-        let (_end, ending) = watch::channel(false);
-        tokio::spawn(serve(Server { listener, tls: None, router, limits: Limits::HEALTH, metrics: None }, ending));
+        let server = Server { listener, tls, router, limits: Limits::HEALTH, metrics: None };
+        tokio::spawn(async move {
+            let (_end, ending) = watch::channel(false);
+            serve(server, ending).await
+        });
+        (address, requests)
+    }
+
+    /// The collector listened with TLS only, and nobody ever saw a trace.
+    #[tokio::test]
+    async fn a_collector_over_tls_is_believed_by_its_authority_and_by_no_other() {
+        let pair = Rcgen.authority(0, 4_000_000_000).unwrap();
+        let stranger = Rcgen.authority(0, 4_000_000_000).unwrap();
+        let resolver = Arc::new(Resolver::default());
+        resolver.show(&Rcgen.serving(&pair, &["127.0.0.1".to_owned()], 0, 4_000_000_000).unwrap()).unwrap();
+        let (address, mut requests) = collector(Some(tls(resolver).unwrap())).await;
+        let folder = tempfile::tempdir().unwrap();
+        for (authority, believed) in [(&stranger, false), (&pair, true)] {
+            let file = folder.path().join("ca.crt");
+            std::fs::write(&file, &authority.certificate).unwrap();
+            let client = HyperClient::new(connector(Some(&file)).unwrap(), PATIENCE, None);
+            let request = http::Request::post(format!("https://{address}/v1/traces"));
+            let body = ExportTraceServiceRequest::default().encode_to_vec();
+            let sent = client.send_bytes(request.body(body.into()).unwrap()).await;
+            assert_eq!(sent.is_ok(), believed, "{sent:?}");
+            assert_eq!(requests.try_recv().is_ok(), believed);
+        }
+        let none = folder.path().join("none.crt");
+        std::fs::write(&none, "not a certificate").unwrap();
+        assert!(connector(Some(&none)).unwrap_err().contains("expected certificates in PEM"));
+        assert!(connector(Some(Path::new("/nonexistent.crt"))).unwrap_err().contains("/nonexistent.crt"));
+    }
+
+    #[tokio::test]
+    async fn a_collector_gets_each_decision_and_each_round_with_what_it_was_about() {
+        let (address, mut requests) = collector(None).await;
+        let endpoint = format!("http://{address}");
 
         let (tracer, traces) = traces(Some(&endpoint)).unwrap().unwrap();
         let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(tracer.layer()));
@@ -305,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_collector_that_cannot_be_asked_is_named_at_the_start() {
-        for endpoint in ["https://collector:4318", "collector:4318", "http://a b"] {
+        for endpoint in ["grpc://collector:4317", "collector:4318", "http://a b"] {
             assert!(traces(Some(endpoint)).is_err(), "{endpoint}");
         }
     }

@@ -24,6 +24,8 @@ pub const WAITING: usize = 256;
 const TOGETHER: Duration = Duration::from_secs(10);
 /// How often is looked whether an exemption has lapsed.
 const LOOK: Duration = Duration::from_secs(60);
+/// After an error.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Kinds whose objects are unlocked, beside those that only the command line unlocks.
 const UNLOCKED: &[(&str, &str)] = &[("", "Namespace"), ("apiextensions.k8s.io", "CustomResourceDefinition")];
@@ -46,10 +48,10 @@ pub async fn write(cluster: Cluster, mut entries: mpsc::Receiver<Entry>) {
 }
 
 /// Tells of unlocks and exemptions, whenever this replica leads.
-pub async fn watch(cluster: Cluster, mut turns: Turns, trail: mpsc::Sender<Entry>) {
+pub async fn watch(mut cluster: Cluster, mut turns: Turns, trail: mpsc::Sender<Entry>) {
     let mut exemptions = Exemptions::default();
     while turns.begin().await {
-        turns.during(follow(&cluster, &mut exemptions, &trail)).await;
+        turns.during(follow(&mut cluster, &mut exemptions, &trail)).await;
     }
 }
 
@@ -59,7 +61,14 @@ enum Seen {
     Exemption(Box<Event<DynamicObject>>),
 }
 
-async fn follow(cluster: &Cluster, exemptions: &mut Exemptions, trail: &mpsc::Sender<Entry>) {
+/// Tells until the definition of exemptions comes or goes.
+async fn follow(cluster: &mut Cluster, exemptions: &mut Exemptions, trail: &mpsc::Sender<Entry>) {
+    if let Err(error) = cluster.discover().await {
+        tracing::warn!(%error, "unlocks and exemptions cannot be seen");
+        tokio::time::sleep(PATIENCE).await;
+        return;
+    }
+    let cluster = &*cluster;
     let mut streams: SelectAll<BoxStream<'static, Seen>> = select_all(UNLOCKED.iter().filter_map(|(group, kind)| {
         let resource = crate::api_resource(cluster.kind(group, kind)?);
         let api: Api<PartialObjectMeta> = Api::all_with(cluster.client(), &resource);
@@ -76,6 +85,8 @@ async fn follow(cluster: &Cluster, exemptions: &mut Exemptions, trail: &mpsc::Se
         let events = watcher(api, crate::watching(cluster)).default_backoff();
         streams.push(events.filter_map(|event| async move { event.ok().map(Box::new).map(Seen::Exemption) }).boxed());
     }
+    let exempts = |cluster: &Cluster| cluster.kind(names::GROUP, "Exemption").is_some();
+    let mut others = std::pin::pin!(crate::other_kinds(cluster, exempts));
     loop {
         let told = tokio::select! {
             seen = streams.next() => match seen {
@@ -83,6 +94,7 @@ async fn follow(cluster: &Cluster, exemptions: &mut Exemptions, trail: &mpsc::Se
                 Some(Seen::Exemption(event)) => exemptions.saw(*event),
                 None => std::future::pending().await,
             },
+            () = &mut others => return,
             () = tokio::time::sleep(LOOK) => exemptions.lapsed(&timestamp(now())),
         };
         for entry in told {

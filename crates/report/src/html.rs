@@ -16,22 +16,72 @@ pub(crate) struct Html {
     pub(crate) version: &'static str,
 }
 
+/// A part of a page: what it is about, its tables (rows of cells, of which the first is the heading), and what is to be
+/// known of them.
+#[derive(Clone, Debug, Default)]
+pub struct Section {
+    /// What it is about; none for the only part of a page.
+    pub heading: String,
+    /// Tables, one below the other.
+    pub tables: Vec<Vec<Vec<String>>>,
+    /// A sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A page of tables below a picture, which needs nothing else either. `picture`: [`crate::chart::Chart::svg`].
+#[must_use]
+pub fn page(title: &str, version: &str, picture: &str, sections: &[Section]) -> String {
+    let markup = html! {
+        (head(title, version))
+        body {
+            header { h1 { (title) } }
+            figure { (PreEscaped(picture)) }
+            @for Section { heading, tables, notes } in sections {
+                section {
+                    @if !heading.is_empty() { h2 { (shown(heading)) } }
+                    @for rows in tables {
+                        @if let Some((names, rows)) = rows.split_first() {
+                            table {
+                                thead { tr { @for name in names { th { (shown(name)) } } } }
+                                tbody {
+                                    @for row in rows {
+                                        tr {
+                                            @for (at, cell) in row.iter().enumerate() {
+                                                @if at == 0 { th scope="row" { (shown(cell)) } } @else { td { (shown(cell)) } }
+                                            }
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    @for note in notes { p { (shown(note)) } }
+                }
+            }
+        }
+    };
+    markup.into_string() + "\n"
+}
+
+fn head(title: &str, version: &str) -> Markup {
+    html! {
+        (DOCTYPE)
+        head {
+            meta charset="utf-8";
+            meta http-equiv="Content-Security-Policy" content=(POLICY);
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            meta name="generator" content={ "bedplate " (version) };
+            title { (title) }
+            style { (PreEscaped(STYLE)) }
+        }
+    }
+}
+
 impl Report for Html {
     fn begin(&self) -> String {
-        let head = html! {
-            (DOCTYPE)
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="generator" content={ "bedplate " (self.version) };
-                title { "bedplate check" }
-                style { (PreEscaped(STYLE)) }
-            }
-        };
         // The body stays open until the end.
-        format!("{}\n<body>\n", head.into_string())
+        format!("{}\n<body>\n", head("bedplate check", self.version).into_string())
     }
 
     fn file(&self, file: &FileView<'_>) -> String {

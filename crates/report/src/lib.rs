@@ -25,6 +25,7 @@ use std::str::FromStr;
 
 use bedplate_guarantees::Checked;
 
+pub use html::{Section, page};
 pub use json::json_schema;
 pub use summary::{Counts, Summary};
 

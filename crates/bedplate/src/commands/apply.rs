@@ -1,5 +1,7 @@
 //! `plan`, `apply`, `rollback`, `uninstall`: what Bedplate puts into a cluster.
 
+mod corefile;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -101,6 +103,7 @@ pub(crate) fn plan(PlanArgs { args, server_concurrency }: &PlanArgs) -> Result<E
         print(&format!("\n{changes} of {} objects would change on {}\n", steps.len(), cluster.server))?;
         let profile = as_planned(&cluster, &steps).await?;
         lanes(&cluster, &profile, *server_concurrency).await?;
+        changes += usize::from(corefile::plan(&cluster, &profile).await?);
         let whole = refusals(&cluster, &profile).await?;
         judged_as_pods(&cluster)?;
         Ok(ExitCode::from(if whole { u8::from(changes > 0) } else { 2 }))
@@ -123,6 +126,7 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
         // What was done before an error is told too: the next run goes on from there.
         outcome?;
         let profile = profile(&cluster).await?;
+        let changed = changed + usize::from(corefile::apply(&cluster, &profile, changed > 0).await?);
         let auditing = enforce::guarded()
             .filter(|(rule, guarantee)| profile.settings(None).mode(rule, *guarantee) != Mode::Enforce)
             .count();
@@ -161,7 +165,12 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Error> {
             })
             .await;
         done.tell()?;
-        outcome?;
+        match outcome {
+            // An apply that changed nothing else.
+            Err(ClusterError::NothingBefore) if corefile::restore(&cluster, false).await? => {}
+            Ok(()) => corefile::restore(&cluster, false).await.map(drop)?,
+            Err(error) => return Err(error.into()),
+        }
         print("everything is as it was before the last apply; to go forth again, apply again\n")?;
         if !differing.is_empty() {
             print(&format!("but for what others have set since:\n{}", differing.concat()))?;
@@ -192,7 +201,7 @@ pub(crate) fn uninstall(args: &UninstallArgs) -> Result<ExitCode, Error> {
         operator.extend(deploy::made());
         operator.retain(|object| !(args.keep_namespace && object["kind"] == "Namespace"));
         let operator = cluster.present(operator).await?;
-        let mut count = 0;
+        let mut count = usize::from(corefile::restore(&cluster, true).await?);
         let mut failed = None;
         let outcome = cluster
             .remove_everything(&operator, |what| {
@@ -298,6 +307,13 @@ async fn lanes(cluster: &Cluster, profile: &Profile, seats: Option<u32>) -> Resu
         return Ok(());
     }
     let settings = profile.settings(None);
+    let live = cluster.flow_control().await?;
+    if !cluster.has_flow_control(&live).await? {
+        print(
+            "\n! this API server works without flow control (--enable-priority-and-fairness=false): lanes change nothing \
+             until it is switched on, and a flood of requests takes every seat\n",
+        )?;
+    }
     let lanes = cluster.lanes(settings).await?;
     let Detected { controllers, users, runners, passed_over } = &lanes.detected;
     for why in passed_over {
@@ -325,7 +341,6 @@ async fn lanes(cluster: &Cluster, profile: &Profile, seats: Option<u32>) -> Resu
         if more > 0 { format!(" and {more} more namespaces") } else { String::new() },
         runners.iter().map(|(namespace, name)| format!(", {namespace}:{name}")).collect::<String>(),
     ));
-    let live = cluster.flow_control().await?;
     let seats = seats.unwrap_or_else(|| settings.server_concurrency());
     let gains = lanes.gains(&live, seats);
     text.push_str(&table(&seat_rows(&gains, seats)));

@@ -1,5 +1,7 @@
-//! `bedplate prove`: everything that should be refused is tried, with dry runs; and a flood beside a controller.
+//! `bedplate prove`: everything that should be refused is tried, with dry runs; a flood beside a controller; a lookup counted
+//! at the server.
 
+mod dns;
 mod fairness;
 
 use std::collections::BTreeMap;
@@ -23,7 +25,8 @@ pub(crate) struct Args {
     /// What to prove
     #[arg(value_name = "GUARANTEE", default_values_t = [Provable::Admission, Provable::Deletion])]
     guarantees: Vec<Provable>,
-    /// The namespace that objects are tried in, nothing is created; a flood is sent into those of users, where there are any
+    /// The namespace that objects are tried in, nothing is created but the pod of `dns`; a flood is sent into those of users,
+    /// where there are any
     #[arg(long, short, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
     /// Only what got through or could not be tried
@@ -31,6 +34,8 @@ pub(crate) struct Args {
     quiet: bool,
     #[command(flatten)]
     flood: fairness::Flood,
+    #[command(flatten)]
+    lookups: dns::Lookups,
 }
 
 /// Guarantees that have a drill.
@@ -42,6 +47,8 @@ enum Provable {
     Deletion,
     /// A bounded flood by users beside a controller's requests: never done unless it is named
     Fairness,
+    /// A short-lived pod looks a name up, and CoreDNS's queries are counted: never done unless it is named
+    Dns,
 }
 
 impl std::fmt::Display for Provable {
@@ -56,6 +63,7 @@ impl From<Provable> for Guarantee {
             Provable::Admission => Self::Admission,
             Provable::Deletion => Self::Deletion,
             Provable::Fairness => Self::Fairness,
+            Provable::Dns => Self::Dns,
         }
     }
 }
@@ -67,11 +75,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let style = if color { Style::new().fg_color(Some(of.into())) } else { Style::new() };
         format!("{style}{text:<12}{style:#}")
     };
-    let refusals = guarantees.iter().any(|guarantee| *guarantee != Guarantee::Fairness);
+    let refusals = guarantees.iter().any(|guarantee| !matches!(guarantee, Guarantee::Fairness | Guarantee::Dns));
     let floods = guarantees.contains(&Guarantee::Fairness);
+    let lookups = guarantees.contains(&Guarantee::Dns);
     wait(async {
         let cluster = args.target.connect().await?;
-        for (task, wanted) in [(Task::Prove, refusals), (Task::ProveFairness, floods)] {
+        for (task, wanted) in [(Task::Prove, refusals), (Task::ProveFairness, floods), (Task::ProveDns, lookups)] {
             if wanted {
                 cluster.require(task, None, Vec::new()).await?;
             }
@@ -82,6 +91,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         }
         if floods {
             holds &= fairness::run(&args.target, &cluster, &args.flood, &args.namespace).await?;
+        }
+        if lookups {
+            holds &= dns::run(&cluster, &args.lookups, &args.namespace).await?;
         }
         Ok(ExitCode::from(u8::from(!holds)))
     })

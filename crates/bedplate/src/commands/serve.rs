@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Judge by this profile, without any cluster; needs --tls-cert and --tls-key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     profile: Option<PathBuf>,
-    /// Send traces to this collector, over OTLP/HTTP: http://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]
+    /// Send traces to this collector, over OTLP/HTTP: https://HOST:4318 [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
     /// How the log is written

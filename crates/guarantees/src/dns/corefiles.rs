@@ -12,7 +12,7 @@ pub(super) fn servers(text: &str, judge: impl FnMut(&ServerBlock, &[&Plugin])) {
     }
     let mut judge = judge;
     for block in file.servers() {
-        judge(block, &file.plugins(block));
+        judge(block, &block.plugins.iter().collect::<Vec<_>>());
     }
 }
 

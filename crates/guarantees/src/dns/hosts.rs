@@ -1,5 +1,7 @@
 //! Host names outside the cluster, as environments and arguments name them.
 
+use std::collections::BTreeSet;
+
 use bedplate_model::Field;
 use bedplate_model::workload::PodSet;
 
@@ -9,10 +11,24 @@ const IMPLIED: &[(&str, &str)] =
 
 /// The first host outside the cluster that a container names, and where.
 pub(super) fn outside<'a>(pods: &PodSet<'a>, cluster_domain: &str) -> Option<(String, Field<'a>)> {
-    pods.containers.iter().find_map(|container| {
+    words(pods).find_map(|field| host(field.str()?, cluster_domain).map(|host| (host, field)))
+}
+
+/// Names of Services that containers name with at least so many dots, and not in full: musl does not search such a name
+/// where that is `ndots`, and never finds it (`src/network/lookup_name.c`, `name_from_dns_search`).
+pub(super) fn lost_to_musl(pods: &PodSet<'_>, ndots: usize) -> BTreeSet<String> {
+    let split = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+    let texts = words(pods).filter_map(|field| field.str().map(str::to_owned));
+    let names = texts.flat_map(|text| text.split(split).map(str::to_owned).collect::<Vec<_>>());
+    names.filter(|name| name.ends_with(".svc") && name.matches('.').count() >= ndots).collect()
+}
+
+/// Every text of environments, commands and arguments.
+fn words<'a>(pods: &PodSet<'a>) -> impl Iterator<Item = Field<'a>> {
+    pods.containers.iter().flat_map(|container| {
         let env = container.field.key("env").items().map(|entry| entry.key("value"));
         let words = ["command", "args"].into_iter().flat_map(|key| container.field.key(key).items());
-        env.chain(words).find_map(|field| host(field.str()?, cluster_domain).map(|host| (host, field)))
+        env.chain(words).collect::<Vec<_>>()
     })
 }
 

@@ -1,6 +1,7 @@
 //! An outside name costs two queries, not ten.
 
 mod corefiles;
+pub mod enforce;
 mod hosts;
 pub mod rules;
 

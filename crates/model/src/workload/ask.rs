@@ -111,7 +111,8 @@ fn is_schedule(group: &str, kind: &str) -> bool {
 }
 
 /// Whether its controller is a kind of the table, other than a schedule.
-fn is_made_by_a_workload(object: &Object<'_>) -> bool {
+#[must_use]
+pub fn is_made_by_a_workload(object: &Object<'_>) -> bool {
     object.controller().is_some_and(|owner| {
         let (kind, version) = (owner.key("kind").str().unwrap_or_default(), owner.key("apiVersion").str());
         let group = version.and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);

@@ -12,7 +12,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-pub use ask::{Ask, AskId, Queue};
+pub use ask::{Ask, AskId, Queue, is_made_by_a_workload};
 pub use count::{Factor, Replicas};
 pub use pods::{Container, ContainerRole, PodSet, Total};
 pub use purpose::{Purpose, SERVERS, Server, server_of};

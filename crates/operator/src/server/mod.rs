@@ -1,10 +1,10 @@
 //! The server: connections, bounded in number, time and memory, with TLS or without.
 //!
 //! ```text
-//!   listener ─▶ a place free? ─▶ first byte ─▶ TLS handshake ─▶ HTTP/1.1 or h2 ─▶ routes
-//!                  │ no             │ no TLS        │ too slow         │ idle, or told to stop
-//!                  ▼                ▼               ▼                  ▼
-//!                close        400 in plain text   close         finish, then close
+//!   listener ─▶ a place free? ─▶ first byte ─▶ its turn ─▶ TLS handshake ─▶ HTTP/1.1 or h2 ─▶ routes
+//!                  │ no             │ no TLS        │ too slow    │            │ idle, or told to stop
+//!                  ▼                ▼               ▼             ▼            ▼
+//!                close        400 in plain text   close         close   finish, then close
 //! ```
 
 pub mod health;
@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::metrics::Metrics;
@@ -46,6 +47,12 @@ pub struct Limits {
     pub patience: Duration,
     /// From the connection to the end of the TLS handshake.
     pub handshake: Duration,
+    /// Handshakes at a time; one more waits. They take most of the memory of a burst of connections, and more at a
+    /// time than there are cores end none of them sooner.
+    pub handshakes: usize,
+    /// After this a handshake goes on, but does not keep others waiting. Slow clients hold nobody up while
+    /// `handshakes / turn` is more than `connections / handshake`.
+    pub turn: Duration,
     /// From the end of a request to the end of the next one's head (HTTP/1.1).
     pub header: Duration,
     /// From the head of a request to the end of its body.
@@ -65,6 +72,8 @@ impl Limits {
         bodies: 32 << 20,
         patience: Duration::from_secs(1),
         handshake: Duration::from_secs(5),
+        handshakes: 64,
+        turn: Duration::from_millis(250),
         header: Duration::from_secs(30),
         body_read: Duration::from_secs(5),
         idle: Duration::from_secs(120),
@@ -112,7 +121,8 @@ pub struct Server {
 pub async fn serve(server: Server, mut stop: watch::Receiver<bool>) -> usize {
     let Server { listener, tls, router, limits, metrics } = server;
     let places = Arc::new(Semaphore::new(limits.connections));
-    let acceptor = tls.map(TlsAcceptor::from);
+    let handshakes = Semaphore::new(limits.handshakes);
+    let acceptor = tls.map(|tls| Arc::new((TlsAcceptor::from(tls), handshakes)));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -156,13 +166,13 @@ pub async fn serve(server: Server, mut stop: watch::Receiver<bool>) -> usize {
 /// Whether anything came of it: no where it never spoke the protocol.
 async fn connection(
     stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Arc<(TlsAcceptor, Semaphore)>>,
     router: Router,
     limits: Limits,
     stop: watch::Receiver<bool>,
 ) -> bool {
     let _ = stream.set_nodelay(true);
-    let Some(acceptor) = acceptor else {
+    let Some(acceptor) = acceptor.as_deref() else {
         http(stream, router, limits, stop).await;
         return true;
     };
@@ -174,7 +184,10 @@ async fn connection(
             plain(stream).await;
             return None;
         }
-        acceptor.accept(stream).await.inspect_err(|error| tracing::debug!(%error, "no TLS handshake")).ok()
+        handshake(stream, acceptor, limits.turn)
+            .await
+            .inspect_err(|error| tracing::debug!(%error, "no TLS handshake"))
+            .ok()
     })
     .await;
     match greeted {
@@ -184,6 +197,25 @@ async fn connection(
         }
         _ => false,
     }
+}
+
+/// When it is its turn, which it gives up after `turn`. On the heap, or each place that the stream passes through would
+/// keep room for it as long as the connection is open.
+async fn handshake(
+    stream: TcpStream,
+    (acceptor, handshakes): &(TlsAcceptor, Semaphore),
+    turn: Duration,
+) -> std::io::Result<Box<TlsStream<TcpStream>>> {
+    let place = handshakes.acquire().await.map_err(std::io::Error::other)?;
+    let mut accept = acceptor.accept(stream);
+    let accepted = match timeout(turn, &mut accept).await {
+        Ok(accepted) => accepted,
+        Err(_) => {
+            drop(place);
+            accept.await
+        }
+    };
+    accepted.map(Box::new)
 }
 
 /// Tells a client that forgot the `s` of `https`.
@@ -249,7 +281,8 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
-        .max_buf_size(64 << 10)
+        // The head of a request, and what is read of a body at a time. Each open connection has this much.
+        .max_buf_size(8 << 10)
         .http2()
         .timer(TokioTimer::new())
         // A client that is gone without a word is noticed.
@@ -257,8 +290,8 @@ where
         .keep_alive_timeout(Duration::from_secs(10))
         .max_concurrent_streams(u32::try_from(limits.in_flight).unwrap_or(u32::MAX))
         .max_header_list_size(32 << 10);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    // Made in its place: a copy of it would stay with every open connection.
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let (mut seen, mut since) = (0, Instant::now());
     let mut deadline: Option<Instant> = None;
     loop {

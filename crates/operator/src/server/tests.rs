@@ -37,6 +37,8 @@ const SMALL: Limits = Limits {
     bodies: 2 << 20,
     patience: Duration::from_millis(200),
     handshake: Duration::from_millis(500),
+    handshakes: 1,
+    turn: Duration::from_millis(100),
     header: Duration::from_millis(500),
     body_read: Duration::from_millis(500),
     idle: Duration::from_millis(800),
@@ -251,6 +253,20 @@ async fn a_flood_of_connections_takes_no_more_than_its_places_and_passes() {
 fn slow(request: &Request<'_>, run: Run<'_>) -> Answer {
     std::thread::sleep(Duration::from_millis(600));
     judge(request, run)
+}
+
+/// A scanner began handshakes and ended none. Only so many are in hand at a time, and it was in the way of all others.
+#[tokio::test]
+async fn handshakes_that_do_not_end_hold_up_no_others() {
+    let world = world(Limits { handshake: Duration::from_secs(3600), ..SMALL }, judge).await;
+    let mut open = Vec::new();
+    for _ in 0..SMALL.connections - 1 {
+        let mut stream = world.plain().await;
+        // The head of a record that does not come.
+        stream.write_all(&[22, 3, 1, 0, 200]).await.unwrap();
+        open.push(stream);
+    }
+    tokio::time::timeout(SOON, world.alive()).await.unwrap();
 }
 
 /// 500 clients connected at once, and some waited for a second and longer: the kernel had dropped them.

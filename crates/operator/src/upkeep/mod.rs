@@ -377,3 +377,18 @@ fn told(step: &Step, writer: Option<&Writer>, seen: bool) -> (&'static str, Stri
         _ => (IN_STEP, format!("{what} was not there, and is made")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kind was added to those that controllers are looked for in, and its controllers got their lane ten minutes late.
+    #[test]
+    fn what_tells_who_is_there_is_watched() {
+        for (group, kind) in bedplate_cluster::fairness::FOUND {
+            let watched = WATCHED.iter().find(|(own, name, _)| own == group && name == kind);
+            let concern = watched.map(|(.., concern)| *concern);
+            assert!(matches!(concern, Some(Concern::Users | Concern::Controllers)), "{kind} of `{group}`");
+        }
+    }
+}

@@ -122,8 +122,8 @@ fn wanted<'c>(cluster: &'c Cluster, verb: &str, name: &str, namespace: &str) -> 
     let (name, sub) = name.split_once('/').map_or((name, ""), |(name, sub)| (name, sub));
     let resource = cluster.named(name)?;
     let shown = if sub.is_empty() { resource.plural.clone() } else { format!("{}/{sub}", resource.plural) };
-    // What has no namespace is asked for without one.
-    let namespace = if resource.namespaced { namespace } else { "" };
+    // What has no namespace is asked for without one; one Namespace is asked for in itself (`requestinfo.go`).
+    let namespace = if resource.namespaced || resource.is_namespaces() { namespace } else { "" };
     Ok((verb.to_owned(), Asked::Resource(resource.group.clone(), shown, namespace.to_owned()), Some(resource)))
 }
 
@@ -185,13 +185,16 @@ fn kubectl<'c>(cluster: &'c Cluster, words: &[String]) -> Result<Vec<Wanted<'c>>
     };
     let what = *rest.first().ok_or_else(|| unknown(format!("`kubectl {command}` names no resource")))?;
     // `pods/a` names an object.
-    let (what, named) = what.split_once('/').map_or((what, rest.len() > 1), |(what, _)| (what, true));
+    let (what, object) = what.split_once('/').map_or((what, rest.get(1).copied()), |(what, name)| (what, Some(name)));
+    let named = object.is_some();
     let mut found = Vec::new();
     for what in what.split(',') {
         for (verb, sub) in *requests {
             let listed = *verb == "get" && (!named || watch);
             let verb = if listed { "list" } else { verb };
             let name = if *sub == "events" { "events".to_owned() } else { format!("{what}{sub}") };
+            let of_namespace = *sub != "events" && cluster.named(what)?.is_namespaces();
+            let namespace = if of_namespace { object.filter(|_| !listed).unwrap_or_default() } else { namespace };
             found.push(wanted(cluster, verb, &name, namespace)?);
             if listed && watch {
                 found.push(wanted(cluster, "watch", &name, namespace)?);

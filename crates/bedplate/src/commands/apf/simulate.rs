@@ -6,6 +6,7 @@ use bedplate_apf::distribution::Distribution;
 use bedplate_apf::simulate::{Outcome, SECOND, Server, Source, simulate};
 use bedplate_apf::types::{FlowSchema, PriorityLevel};
 use bedplate_cluster::lanes::FlowControl;
+use bedplate_report::Section;
 use bedplate_report::chart::{Chart, Look, Panel, Row, Series};
 use serde::Serialize;
 
@@ -51,6 +52,9 @@ pub(super) struct Simulate {
     /// Write a picture: seats and queues of each lane over time
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Write a page: the picture and the tables, all in one file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// The longest that is simulated, in seconds.
@@ -116,9 +120,23 @@ pub(super) fn run(args: &Simulate, flow_control: &FlowControl) -> Result<(), Err
     let outcome = |of: &FlowControl| simulate(&of.schemas, &of.levels, server, &load, seconds * SECOND, args.seed);
     let before = outcome(flow_control);
     let after = after.as_ref().map(outcome);
-    if let Some(path) = &args.svg {
-        let picture = picture(&before, after.as_ref(), seconds, load.len()).svg();
-        std::fs::write(path, picture).map_err(|error| Error::Other(format!("{}: {error}", path.display())))?;
+    let picture = || picture(&before, after.as_ref(), seconds, load.len()).svg();
+    let page = || {
+        let (tables, notes) = (|outcome| tables(&load, outcome).to_vec(), notes.clone());
+        let sections = match &after {
+            None => vec![Section { heading: String::new(), tables: tables(&before), notes }],
+            Some(after) => vec![
+                Section { heading: "Before".to_owned(), tables: tables(&before), notes: Vec::new() },
+                Section { heading: "After".to_owned(), tables: tables(after), notes },
+            ],
+        };
+        bedplate_report::page("bedplate apf simulate", env!("CARGO_PKG_VERSION"), &picture(), &sections)
+    };
+    let files: [(_, &dyn Fn() -> String); 2] = [(&args.svg, &picture), (&args.html, &page)];
+    for (path, text) in files {
+        if let Some(path) = path {
+            std::fs::write(path, text()).map_err(|error| Error::Other(format!("{}: {error}", path.display())))?;
+        }
     }
     if args.format == super::Format::Json {
         let both = Both {
@@ -144,6 +162,14 @@ pub(super) fn run(args: &Simulate, flow_control: &FlowControl) -> Result<(), Err
 const SHOWN: usize = 40;
 
 fn told(load: &[Source], outcome: &Outcome) -> String {
+    let more = load.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("and {more} more sources: --format json\n") } else { String::new() };
+    let [sources, levels] = tables(load, outcome).map(|rows| table(&rows));
+    format!("{sources}{more}\n{levels}")
+}
+
+/// The sources, and the lanes.
+fn tables(load: &[Source], outcome: &Outcome) -> [Vec<Vec<String>>; 2] {
     let heading = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let pair = |of: &Distribution| format!("{:.1} / {:.1}", of.quantile(0.5), of.quantile(0.99));
     let names = ["source", "lane", "answered", "refused", "p50 / p99, ms", "of it queued, ms", "given up"];
@@ -157,10 +183,6 @@ fn told(load: &[Source], outcome: &Outcome) -> String {
         let (latency, wait) = (pair(&seen.latency), pair(&seen.wait));
         vec![source.name.clone(), seen.level.clone(), answered, refused, latency, wait, seen.failed.to_string()]
     }));
-    let mut more = String::new();
-    if order.len() > SHOWN {
-        more = format!("and {} more sources: --format json\n", order.len() - SHOWN);
-    }
     let names =
         ["lane", "seats", "lent to had", "in use", "waiting", "queued p50 / p99, ms", "refused", "Retry-After, s"];
     let mut levels = vec![heading(&names)];
@@ -170,7 +192,7 @@ fn told(load: &[Source], outcome: &Outcome) -> String {
         let (wait, refused, retry) = (pair(&level.wait), level.refused.to_string(), level.retry_after.to_string());
         vec![level.name.clone(), level.nominal.to_string(), limits, in_use, waiting, wait, refused, retry]
     }));
-    format!("{}{more}\n{}", table(&sources), table(&levels))
+    [sources, levels]
 }
 
 /// What `--format json` gives.

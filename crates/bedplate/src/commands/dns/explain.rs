@@ -92,7 +92,7 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode, Error> {
 }
 
 /// A name that could be asked for.
-fn valid(name: &str) -> Result<&str, Error> {
+pub(crate) fn valid(name: &str) -> Result<&str, Error> {
     let inner = name.strip_suffix('.').unwrap_or(name);
     let label = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))

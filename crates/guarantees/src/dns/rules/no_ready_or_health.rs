@@ -52,7 +52,7 @@ fn check(text: &str, _: &Context<'_>, out: &mut Findings) {
     // One block with them is enough for the whole process.
     let missing: Vec<_> = ["health", "ready"]
         .into_iter()
-        .filter(|name| !file.servers().any(|block| corefiles::plugin(&file.plugins(block), name).is_some()))
+        .filter(|name| !file.servers().any(|block| block.plugin(name).is_some()))
         .collect();
     corefiles::servers(text, |_, plugins| {
         let Some(kubernetes) = corefiles::plugin(plugins, "kubernetes").filter(|_| !missing.is_empty()) else { return };
