@@ -5,12 +5,14 @@
 //! elsewhere and renaming would break Python environments, whose scripts hold their own absolute path.)
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
 };
 
+use crate::image::digest;
 use crate::run::{self, Result};
 
 /// One pinned tool.
@@ -40,6 +42,9 @@ enum Source {
     },
     /// A Python package with a console script of the tool's name.
     PyPi,
+    /// A Python environment with a console script of the tool's name: exactly the packages of a file, and then a script of
+    /// ours that is run in it. Both by their path below the root; the environment is kept under what is in them too.
+    Venv { requirements: &'static str, script: &'static str },
 }
 
 /// The `replace` line of Kyverno's go.mod.
@@ -107,6 +112,9 @@ const TOOLS: &[Tool] = &[
         module: "github.com/aquasecurity/trivy", package: "cmd/trivy", replace: &[],
         stamp: Some("github.com/aquasecurity/trivy/pkg/version/app.ver"),
     } },
+    Tool { name: "pytest", version: "9.2.0", seconds: 75, source: Source::Venv {
+        requirements: "python/tests/requirements.txt", script: "python/tests/torch_without_cuda.py",
+    } },
     Tool { name: "checkov", version: "3.3.30", seconds: 40, source: Source::PyPi },
 ];
 
@@ -153,7 +161,17 @@ impl Tool {
     }
 
     fn folder(&self) -> Result<PathBuf> {
-        Ok(cache()?.join(format!("{}-{}", self.name, self.version)))
+        let mut folder = format!("{}-{}", self.name, self.version);
+        if let Source::Venv { requirements, script } = self.source {
+            let mut content = Vec::new();
+            for path in [requirements, script] {
+                let path = run::root().join(path);
+                content.extend(fs::read(&path).map_err(run::file("read", &path))?);
+            }
+            let digest = digest(&content);
+            let _ = write!(folder, "-{}", digest.trim_start_matches("sha256:").get(..12).unwrap_or_default());
+        }
+        Ok(cache()?.join(folder))
     }
 
     fn is_built(&self) -> Result<bool> {
@@ -204,6 +222,14 @@ impl Tool {
                 }
             }
             Source::PyPi => self.build_python(folder)?,
+            Source::Venv { requirements, script } => {
+                run::succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+                // Without what they say they need: torch from PyPI would bring four gigabytes for a GPU.
+                let install = ["install", "--quiet", "--no-deps", "--requirement"];
+                let path = run::root().join(requirements);
+                run::succeed(Command::new(bin.join("pip")).args(install).arg(path))?;
+                run::succeed(Command::new(bin.join("python")).arg(run::root().join(script)))?;
+            }
         }
         let marker = folder.join("complete");
         fs::write(&marker, format!("{}\n", self.version)).map_err(run::file("write", &marker))?;

@@ -6,6 +6,7 @@ mod cluster;
 mod demo;
 mod fuzz;
 mod generate;
+mod python;
 mod test;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     Demo,
     /// Set up and run every test
     Test(test::Options),
+    /// Build the Python package, and check and test it
+    Python,
     /// Fuzz each target for a while, from the corpus kept in fuzz/corpus
     Fuzz(fuzz::Options),
     /// Measure ours beside its peers, in one run
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo => demo::run(),
         Command::Test(options) => test::run(&options),
+        Command::Python => python::run(),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(command) => bench::run(&command),
         Command::Cluster(command) => cluster::run(&command),

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
 
-use crate::fuzz;
+use crate::{fuzz, python};
 use bedplate_devcluster::run::cargo;
 use bedplate_devcluster::{AddOn, node, tools};
 
@@ -51,6 +51,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     if !status.success() && results.failed == 0 {
         results.failed = 1;
         results.told.push("cargo test could not run everything: see above".to_owned());
+    }
+    match python::test() {
+        Ok((passed, failed)) => {
+            results.passed += passed;
+            results.failed += failed;
+            if failed > 0 {
+                results.told.push("tests of the Python package failed: see `== python`".to_owned());
+            }
+        }
+        Err(error) => {
+            results.failed += 1;
+            results.told.push(format!("the Python package: {error}"));
+        }
     }
     for target in if options.fuzz_seconds > 0 { fuzz::targets()? } else { Vec::new() } {
         println!("== fuzz {target}, {} s", options.fuzz_seconds);

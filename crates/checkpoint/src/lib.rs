@@ -43,6 +43,7 @@ mod error;
 mod export;
 mod files;
 mod format;
+mod measure;
 mod name;
 mod region;
 mod retention;

@@ -1,0 +1,327 @@
+"""A state as a tree of JSON and a list of arrays, and back.
+
+Lists, numbers, texts, booleans and `None` are as JSON has them; all else is an object with one key that says what it is.
+Nothing is pickled: whoever resumes a checkpoint runs no code that is in it, and what cannot be saved is told by its path.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ._arrays import Leaf, Room, Unsavable, described, fill, leaf_of, room_for
+
+VERSION = 1
+
+_DICTS: dict[str, Callable[..., Any]] = {
+    "dict": dict,
+    "OrderedDict": collections.OrderedDict,
+    "Counter": collections.Counter,
+    "defaultdict": dict,
+}
+_SEQUENCES: dict[str, Callable[..., Any]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": collections.deque,
+    # torch.Size
+    "Size": tuple,
+}
+
+
+class StateError(TypeError):
+    """A part of the state cannot be saved, or what was saved does not fit it; the message has its path."""
+
+
+def has_state(value: Any) -> bool:
+    """Whether an object gives and takes its state: modules, optimizers, schedulers, dataloaders."""
+    return (
+        not isinstance(value, type)
+        and callable(getattr(value, "state_dict", None))
+        and callable(getattr(value, "load_state_dict", None))
+    )
+
+
+def _random(value: Any) -> tuple[str, Any, Callable[[Any], None]] | None:
+    """A random number generator: what it is, its state, and how to set that."""
+    if isinstance(value, random.Random):
+        return "random.Random", value.getstate(), lambda state: value.setstate(_tupled(state))
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and isinstance(value, (numpy.random.Generator, numpy.random.BitGenerator)):
+        bits = getattr(value, "bit_generator", value)
+        return "numpy.random.Generator", bits.state, lambda state: setattr(bits, "state", state)
+    if torch is not None and isinstance(value, torch.Generator):
+        return "torch.Generator", value.get_state(), value.set_state
+    return None
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, (list, tuple)) else value
+
+
+class GlobalRandom:
+    """The generators that a program uses without naming them, of what is imported."""
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"python": random.getstate()}
+        if (numpy := sys.modules.get("numpy")) is not None:
+            state["numpy"] = numpy.random.get_state(legacy=False)
+        if (torch := sys.modules.get("torch")) is not None:
+            state["torch"] = torch.get_rng_state()
+            if torch.cuda.is_available() and torch.cuda.is_initialized():
+                state["cuda"] = torch.cuda.get_rng_state_all()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        random.setstate(_tupled(state["python"]))
+        if "numpy" in state and (numpy := sys.modules.get("numpy")) is not None:
+            numpy.random.set_state(state["numpy"])
+        if "torch" in state and (torch := sys.modules.get("torch")) is not None:
+            torch.set_rng_state(state["torch"])
+            if "cuda" in state and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class Tree:
+    """A state, taken apart: `node` for JSON, and arrays by name."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.leaves: dict[str, Leaf] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
+        self._within: set[int] = set()
+        # One key a part, so that the parts of two states can be compared by name.
+        self.node = {name: self._take(value, f"state[{name!r}]", name) for name, value in state.items()}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(leaf.nbytes for leaf in self.leaves.values())
+
+    def encode(self, **more: Any) -> bytes:
+        return json.dumps({"version": VERSION, "state": self.node, **more}, separators=(",", ":")).encode()
+
+    def _take(self, value: Any, path: str, name: str) -> Any:
+        kind = type(value)
+        if value is None or kind in (bool, int, str):
+            return value
+        if kind is float:
+            return value if math.isfinite(value) else {"float": repr(value)}
+        if kind is complex:
+            return {"complex": [value.real.hex(), value.imag.hex()]}
+        try:
+            leaf = leaf_of(value)
+        except Unsavable as error:
+            raise StateError(f"{path} cannot be saved: {error}") from None
+        if leaf is not None:
+            if leaf.kind == "bytes" and leaf.nbytes <= 64:
+                return {"bytes": base64.b64encode(value).decode()}
+            return {"array": self._add(leaf, name), "kind": leaf.kind, "type": leaf.spelled}
+        if id(value) in self._within:
+            raise StateError(f"{path} cannot be saved: it holds itself")
+        self._within.add(id(value))
+        try:
+            return self._take_apart(value, path, name)
+        finally:
+            self._within.discard(id(value))
+
+    def _take_apart(self, value: Any, path: str, name: str) -> Any:
+        kind = type(value)
+        if kind is list:
+            return [self._take(item, f"{path}[{index}]", f"{name}.{index}") for index, item in enumerate(value)]
+        if (generator := _random(value)) is not None:
+            what, state, _ = generator
+            return {"random": what, "value": self._take(state, path, name)}
+        if has_state(value):
+            return {"state": self._take(value.state_dict(), path, name)}
+        if kind.__name__ in _DICTS and isinstance(value, dict):
+            items = [
+                [self._key(key, path), self._take(item, f"{path}[{key!r}]", f"{name}.{key}")] for key, item in value.items()
+            ]
+            node = {kind.__name__: items}
+            # torch keeps the versions of its modules there.
+            metadata = getattr(value, "_metadata", None)
+            if metadata is not None:
+                node["metadata"] = self._take(metadata, f"{path}._metadata", f"{name}._metadata")
+            return node
+        named = isinstance(value, tuple) and hasattr(value, "_fields")
+        if named or (kind.__name__ in _SEQUENCES and isinstance(value, (tuple, set, frozenset, collections.deque))):
+            # A set has no order: sorted by how its items look, so that the same set is the same file.
+            items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+            taken = [self._take(item, f"{path}[{index}]", f"{name}.{index}") for index, item in enumerate(items)]
+            return {"tuple" if named else kind.__name__: taken}
+        what = "a function" if callable(value) and hasattr(value, "__name__") else f"a {kind.__module__}.{kind.__qualname__}"
+        raise StateError(
+            f"{path} cannot be saved: it is {what}; give an object with state_dict() and load_state_dict(), or numbers, "
+            "texts, arrays, and lists and dicts of them, or leave it out"
+        )
+
+    def _key(self, key: Any, path: str) -> Any:
+        if type(key) is tuple:
+            return {"tuple": [self._key(item, path) for item in key]}
+        if key is None or type(key) in (bool, int, str) or (type(key) is float and math.isfinite(key)):
+            return key
+        raise StateError(f"{path} cannot be saved: it has the key {key!r}; keys are texts and numbers")
+
+    def _add(self, leaf: Leaf, name: str) -> str:
+        if leaf.identity is not None and (known := self._names.get(leaf.identity)) is not None:
+            return known
+        unique, number = name, 1
+        while unique in self.leaves:
+            number += 1
+            unique = f"{name}~{number}"
+        self.leaves[unique] = leaf
+        if leaf.identity is not None:
+            self._names[leaf.identity] = unique
+        return unique
+
+
+class Saved:
+    """A tree that was read: first `rooms` for its arrays, then, when all are there, `apply`."""
+
+    def __init__(self, text: bytes, tensors: list[tuple[str, str, list[int]]]) -> None:
+        read = json.loads(text)
+        if read["version"] > VERSION:
+            raise StateError(f"a newer bedplate saved this state (version {read['version']}): install that one")
+        self.header: dict[str, Any] = read
+        self.node: dict[str, Any] = read["state"]
+        files = {name: (dtype, shape) for name, dtype, shape in tensors}
+        self.rooms: dict[str, Room] = {}
+        self._make_rooms(self.node, files)
+        self._values: dict[str, Any] = {}
+
+    def _make_rooms(self, node: Any, files: dict[str, tuple[str, list[int]]]) -> None:
+        if isinstance(node, list):
+            for item in node:
+                self._make_rooms(item, files)
+        elif isinstance(node, dict):
+            if "array" in node and isinstance(node["array"], str):
+                if node["array"] not in self.rooms:
+                    dtype, shape = files[node["array"]]
+                    self.rooms[node["array"]] = room_for(node["kind"], node["type"], dtype, shape)
+                return
+            for item in node.values():
+                self._make_rooms(item, files)
+
+    def requests(self) -> list[tuple[str, int, int]]:
+        return [(name, room.address, room.nbytes) for name, room in self.rooms.items()]
+
+    def apply(self, state: dict[str, Any], whence: str, strict: bool) -> None:
+        """Puts everything into its place. Nothing is touched before names and shapes of plain arrays were compared."""
+        new, gone = state.keys() - self.node.keys(), self.node.keys() - state.keys()
+        if strict and (new or gone):
+            said = [f"state[{name!r}] is not in it" for name in sorted(new)]
+            said += [f"it has state[{name!r}], which is not here" for name in sorted(gone)]
+            raise StateError(
+                f"{whence} does not fit the state: {'; '.join(said)}; give the same names, or strict=False to go on with "
+                "what there is"
+            )
+        both = [name for name in self.node if name in state]
+        for name in both:
+            self._compare(state[name], self.node[name], f"state[{name!r}]", whence)
+        for name in both:
+            path = f"state[{name!r}]"
+            try:
+                restored = self._put(state[name], self.node[name], path, whence)
+            except StateError:
+                raise
+            except Exception as error:
+                raise StateError(f"{whence} does not fit {path}: {error}") from error
+            if restored is not state[name]:
+                state[name] = restored
+
+    def _compare(self, target: Any, node: Any, path: str, whence: str) -> None:
+        if not isinstance(node, dict):
+            return
+        if "state" in node and not has_state(target):
+            raise StateError(f"{whence} does not fit: {path} was an object with a state, and is a {type(target).__name__}")
+        if "array" in node and isinstance(node["array"], str) and (have := described(target)) is not None:
+            saved = described(self._value(node))
+            if saved is not None and saved != have:
+                form = "{} {}".format
+                raise StateError(
+                    f"{whence} does not fit: {path} is {form(have[0], list(have[1]))} here and "
+                    f"{form(saved[0], list(saved[1]))} there; give the state its old shape, or start a run of its own"
+                )
+        for kind in _DICTS:
+            if kind in node and isinstance(target, dict):
+                for key, item in node[kind]:
+                    key = self._build(key)
+                    if key in target:
+                        self._compare(target[key], item, f"{path}[{key!r}]", whence)
+
+    def _value(self, node: dict[str, Any]) -> Any:
+        name = node["array"]
+        if name not in self._values:
+            self._values[name] = self.rooms[name].finish()
+        return self._values[name]
+
+    def _put(self, target: Any, node: Any, path: str, whence: str) -> Any:
+        """Restores into what is there, where that can be; gives what is to stand there."""
+        if isinstance(node, list) and isinstance(target, list):
+            if len(node) == len(target):
+                target[:] = [self._put(old, item, path, whence) for old, item in zip(target, node, strict=True)]
+            else:
+                target[:] = [self._build(item) for item in node]
+            return target
+        if not isinstance(node, dict):
+            return self._build(node)
+        if "state" in node:
+            if not has_state(target):
+                raise StateError(f"{whence} does not fit: {path} has no load_state_dict()")
+            target.load_state_dict(self._build(node["state"]))
+            return target
+        if "random" in node:
+            generator = _random(target)
+            if generator is None or generator[0] != node["random"]:
+                raise StateError(f"{whence} does not fit: {path} was a {node['random']}, and is a {type(target).__name__}")
+            generator[2](self._build(node["value"]))
+            return target
+        if "array" in node and isinstance(node["array"], str):
+            value = self._value(node)
+            return target if fill(target, value) else value
+        for kind in _DICTS:
+            if kind in node and isinstance(target, dict):
+                items = [(self._build(key), item) for key, item in node[kind]]
+                new = {key: self._put(target.get(key), item, f"{path}[{key!r}]", whence) for key, item in items}
+                target.clear()
+                target.update(new)
+                return target
+        if "tuple" in node and isinstance(target, tuple) and len(target) == len(node["tuple"]):
+            items = [self._put(old, item, path, whence) for old, item in zip(target, node["tuple"], strict=True)]
+            return type(target)(*items) if hasattr(target, "_fields") else tuple(items)
+        return self._build(node)
+
+    def _build(self, node: Any) -> Any:
+        """Makes a value from nothing."""
+        if isinstance(node, list):
+            return [self._build(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "array" in node and isinstance(node["array"], str):
+            return self._value(node)
+        if "float" in node:
+            return float(node["float"])
+        if "complex" in node:
+            return complex(*map(float.fromhex, node["complex"]))
+        if "bytes" in node:
+            return base64.b64decode(node["bytes"])
+        for key in ("state", "value"):
+            if key in node:
+                return self._build(node[key])
+        for kind, make in _DICTS.items():
+            if kind in node:
+                made = make()
+                for key, item in node[kind]:
+                    made[self._build(key)] = self._build(item)
+                if "metadata" in node:
+                    made._metadata = self._build(node["metadata"])
+                return made
+        for kind, make in _SEQUENCES.items():
+            if kind in node:
+                return make([self._build(item) for item in node[kind]])
+        raise StateError(f"the checkpoint has a node of an unknown kind: {', '.join(node)}")

@@ -1,0 +1,81 @@
+"""Several ranks: all stop at one step, and one that dies takes nothing with it."""
+
+import re
+import signal
+
+SCRIPT = """
+    import os, sys, time
+    import numpy as np
+    import bedplate
+    rank = int(os.environ["RANK"])
+    state = {"w": np.zeros(1000) + rank}
+    every = sys.argv[2] if len(sys.argv) > 2 else None
+    every = int(every) if every and every.isdigit() else every
+    with bedplate.Guard(sys.argv[1], state, every=every, rank_deadline=float(os.environ.get("DEADLINE", 15))) as guard:
+        print("started after", guard.last_step, state["w"][0], flush=True)
+        for step in guard.resume(range(100000)):
+            # Ranks of different speed, as they are where nothing holds them in step.
+            time.sleep(0.01 + 0.01 * rank)
+            state["w"] += 10
+            print("step", step, flush=True)
+            guard.step(step)
+"""
+
+
+def start(job, *arguments, size=3, **environment):
+    return [job(*arguments, script=SCRIPT, RANK=str(rank), WORLD_SIZE=str(size), **environment) for rank in range(size)]
+
+
+def test_one_rank_is_told_to_end_and_all_stop_at_one_step(job):
+    ranks = start(job)
+    ranks[2].until("step 5")
+    ranks[2].send(signal.SIGTERM)
+    assert [rank.ended() for rank in ranks] == [143] * 3, ranks[0].text()
+    stopped = {rank.said("step ")[-1] for rank in ranks}
+    assert len(stopped) == 1, stopped
+    (last,) = (int(line.split()[1]) for line in stopped)
+    again = start(job)
+    for number, rank in enumerate(again):
+        rank.until(f"started after {last} {float(number + 10 * (last + 1))}")
+    # All are told at once, as a drained node does.
+    for rank in again:
+        rank.send(signal.SIGTERM)
+    assert [rank.ended() for rank in again] == [143] * 3
+    assert len({tuple(rank.said("step ")[-1:]) for rank in again}) == 1
+
+
+def test_ranks_save_the_same_steps_whether_by_time_or_by_number(job):
+    for every in ("0.3s", "7"):
+        ranks = start(job, every, size=2)
+        for rank in ranks:
+            rank.until("saved step")
+            rank.until("step 40")
+        saved = [re.findall(r"saved step (\d+)", rank.text()) for rank in ranks]
+        common = min(map(len, saved))
+        assert common and saved[0][:common] == saved[1][:common]
+        ranks[0].send(signal.SIGTERM)
+        assert [rank.ended() for rank in ranks] == [143] * 2
+
+
+def test_a_rank_that_dies_leaves_the_checkpoint_before_whole_and_the_others_do_not_hang(job):
+    ranks = start(job, "5", DEADLINE="1")
+    ranks[0].until("saved step")
+    ranks[1].send(signal.SIGKILL)
+    ranks[1].ended()
+    for rank in (ranks[0], ranks[2]):
+        rank.send(signal.SIGTERM)
+    assert [ranks[0].ended(), ranks[2].ended()] == [143, 143]
+    assert "for rank 1" in ranks[0].text() or "rank 1 did not save" in ranks[0].text(), ranks[0].text()
+    again = start(job, size=3)
+    # The lines of several threads may share one of the log.
+    after = [re.findall(r"started after (\S+) ", rank.until("\nstep ").text()) for rank in again]
+    assert after[0] != ["None"] and after == [after[0]] * 3
+
+
+def test_another_number_of_ranks_is_told_and_loads_nothing(job):
+    ranks = start(job, "5", size=2)
+    ranks[0].until("saved step").send(signal.SIGTERM)
+    assert [rank.ended() for rank in ranks] == [143] * 2
+    (alone,) = start(job, size=1)
+    assert alone.ended() == 1
+    assert "was saved by 2 ranks, and 1 would resume it" in alone.text()
