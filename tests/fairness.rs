@@ -181,6 +181,14 @@ fn the_server_puts_everyone_where_they_should_be(c: &Harness) {
         last.code == 0
     });
     told(&last, &["lane node-high", "seen: the server put such a request there"]);
+    // Its level is gone: the server passes over it.
+    let nowhere = r#"{"spec":{"priorityLevelConfiguration":{"name":"nowhere"}}}"#;
+    c.kubectl(&["patch", "flowschema", "readers-of-alice", "--type=merge", "-p", nowhere], "").accepted();
+    c.eventually(|| {
+        last = c.bedplate("apf explain --as reader@example.com -- kubectl get namespace alice");
+        last.code == 0
+    });
+    told(&last, &["passed over: there is no level nowhere (Dangling)", "seen: the server put such a request there"]);
     c.k("delete flowschema readers-of-alice").accepted();
     let event = json!({ "kind": "Event", "apiVersion": "audit.k8s.io/v1", "verb": "list", "requestURI": "/api/v1/pods",
         "user": { "username": "system:serviceaccount:alice:default-editor",
@@ -307,7 +315,7 @@ fn the_explainer_says_of_two_thousand_requests_what_the_server_does() {
 }
 
 fn lane(live: &FlowControl, request: &Request) -> (String, String) {
-    let schema = first_match(&live.schemas, request).unwrap();
+    let schema = first_match(&live.schemas, &live.levels, request).unwrap();
     (schema.metadata.name.clone(), schema.spec.priority_level_configuration.name.clone())
 }
 

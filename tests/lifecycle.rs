@@ -105,7 +105,15 @@ fn an_installation_begins_by_refusing_nothing_and_leaves_nothing_behind() {
     c.k(&format!("create namespace {}", names::NAMESPACE)).accepted();
     let operator = Operator::start(c, "early", &c.cluster.kubeconfig(), &[]);
     c.eventually(|| operator.leads());
-    c.bedplate("apply").accepted();
+    // It said that nothing was refused yet, and deletions were.
+    let some = c.cluster.folder.join("some.yaml");
+    std::fs::write(
+        &some,
+        "apiVersion: bedplate.dev/v1alpha1\nkind: StabilityProfile\nspec: {modes: {admission: audit}}\n",
+    )
+    .unwrap();
+    let told = c.bedplate(&format!("apply --file {}", some.display())).accepted();
+    assert!(told.contains("of the rules behind the guards refuse nothing yet"), "{told}");
     let exemption = serde_json::json!({
         "apiVersion": names::API_VERSION, "kind": "Exemption", "metadata": { "name": "early" },
         "spec": { "rule": "gpu-ceiling", "subject": { "name": "sweep" }, "reason": "paper", "expires": "2999-01-01" },

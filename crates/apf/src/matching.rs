@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::types::{FlowSchema, NonResourceRule, PolicyRules, ResourceRule, Subject};
+use crate::types::{FlowSchema, NonResourceRule, PolicyRules, PriorityLevel, ResourceRule, Subject};
 
 /// A request, as the server sees it after impersonation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +37,26 @@ pub fn sorted(schemas: &[FlowSchema]) -> Vec<&FlowSchema> {
     order
 }
 
+/// Levels that a server has, whether they are objects or not (`pkg/util/flowcontrol/apf_controller.go`).
+const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
+
+/// Whether there is no level of the name that a schema gives: the server passes over it, as if it were not there
+/// (`digestFlowSchemasLocked`, `goodPriorityRef`).
+#[must_use]
+pub fn is_dangling(schema: &FlowSchema, levels: &[PriorityLevel]) -> bool {
+    let name = &schema.spec.priority_level_configuration.name;
+    !MANDATORY.contains(&name.as_str()) && levels.iter().all(|level| level.metadata.name != *name)
+}
+
 /// The schema that takes a request.
 #[must_use]
-pub fn first_match<'a>(schemas: &'a [FlowSchema], request: &Request) -> Option<&'a FlowSchema> {
-    sorted(schemas).into_iter().find(|schema| schema.spec.rules.iter().any(|rule| matches(rule, request)))
+pub fn first_match<'a>(
+    schemas: &'a [FlowSchema],
+    levels: &[PriorityLevel],
+    request: &Request,
+) -> Option<&'a FlowSchema> {
+    let takes = |schema: &FlowSchema| schema.spec.rules.iter().any(|rule| matches(rule, request));
+    sorted(schemas).into_iter().find(|schema| takes(schema) && !is_dangling(schema, levels))
 }
 
 /// What a schema says to a request, and why.
@@ -295,6 +311,29 @@ mod tests {
         .unwrap()
     }
 
+    fn level(name: &str) -> PriorityLevel {
+        serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap()
+    }
+
+    /// Somebody deleted the controllers' level: we said that they ride in catch-all, and the server let them ride as if
+    /// they had never had a lane.
+    #[test]
+    fn a_schema_without_its_level_is_passed_over() {
+        let own = schema("own", 500, everything(json!({"kind": "User", "user": {"name": "amy"}})));
+        let mut rest = schema("rest", 900, everything(json!({"kind": "User", "user": {"name": "*"}})));
+        rest.spec.priority_level_configuration.name = "catch-all".to_owned();
+        let request = Request {
+            user: "amy".to_owned(),
+            groups: Vec::new(),
+            verb: "list".to_owned(),
+            target: Target::Resource(String::new(), "pods".to_owned(), String::new()),
+        };
+        let schemas = [own, rest];
+        let taken = |levels: &[PriorityLevel]| first_match(&schemas, levels, &request).map(|one| &*one.metadata.name);
+        assert_eq!(taken(&[level("x")]), Some("own"));
+        assert_eq!(taken(&[level("y")]), Some("rest"), "what is mandatory is there without an object");
+    }
+
     fn everything(subject: serde_json::Value) -> serde_json::Value {
         json!([{"subjects": [subject], "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]}])
     }
@@ -337,7 +376,10 @@ mod tests {
             (request("system:serviceaccount:b:x", "list", "pods", "a"), Verdict::NotThem),
         ] {
             assert_eq!(verdict(&schema, &request), verdict_, "{request:?}");
-            assert_eq!(first_match(std::slice::from_ref(&schema), &request).is_some(), verdict_ == Verdict::Takes(1));
+            assert_eq!(
+                first_match(std::slice::from_ref(&schema), &[level("x")], &request).is_some(),
+                verdict_ == Verdict::Takes(1)
+            );
         }
     }
 
@@ -436,7 +478,7 @@ mod tests {
                 verb: verb.to_owned(),
                 target: Target::Resource(group.to_owned(), resource.to_owned(), namespace.to_owned()),
             };
-            if let Some(hit) = first_match(&schemas, &request) {
+            if let Some(hit) = first_match(&schemas, &[level("x")], &request) {
                 prop_assert!(!shadowed(&schemas).iter().any(|shadow| shadow.schema == hit.metadata.name));
             }
         }

@@ -306,7 +306,7 @@ pub fn simulate(
     let mut lanes = lanes(levels, &concurrency(seats, &parts), seats);
     let mut seen = Vec::new();
     let routes = sources.iter().map(|source| {
-        let schema = first_match(schemas, &source.request);
+        let schema = first_match(schemas, levels, &source.request);
         let name = schema.map_or("catch-all", |schema| &schema.metadata.name);
         let level = schema.map_or("catch-all", |schema| &schema.spec.priority_level_configuration.name);
         let lane = lanes.iter().position(|lane| lane.used.name == level).unwrap_or(0);

@@ -139,10 +139,15 @@ pub(crate) fn apply(args: &Args) -> Result<ExitCode, Error> {
             hold(&cluster).await?;
         }
         if first && auditing > 0 {
-            print(
-                "\nThis first installation refuses nothing yet: what it would refuse is in the API server's audit log and in `bedplate plan`.\n\
-                 To enforce: kubectl patch stabilityprofile default --type=merge -p '{\"spec\":{\"modes\":null}}' && bedplate apply\n",
-            )?;
+            let what = if auditing == enforce::guarded().count() {
+                "This first installation refuses nothing yet: what it would refuse".to_owned()
+            } else {
+                format!("{auditing} of the rules behind the guards refuse nothing yet: what they would refuse")
+            };
+            print(&format!(
+                "\n{what} is in the API server's audit log and in `bedplate plan`.\n\
+                 To enforce: kubectl patch stabilityprofile default --type=merge -p '{{\"spec\":{{\"modes\":null}}}}' && bedplate apply\n",
+            ))?;
         }
         print("`bedplate prove` tries what should be refused, with dry runs.\n")?;
         Ok(ExitCode::SUCCESS)

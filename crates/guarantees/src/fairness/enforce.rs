@@ -247,7 +247,10 @@ mod tests {
         let groups = implied_groups(user).into_iter().chain([group.to_owned()]).collect();
         let target = Target::Resource(resource.0.to_owned(), resource.1.to_owned(), namespace.to_owned());
         let request = Request { user: user.to_owned(), groups, verb: verb.to_owned(), target };
-        first_match(schemas, &request).unwrap().spec.priority_level_configuration.name.clone()
+        let names = schemas.iter().map(|schema| &schema.spec.priority_level_configuration.name);
+        let level = |name| serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+        let levels: Vec<_> = names.map(level).collect();
+        first_match(schemas, &levels, &request).unwrap().spec.priority_level_configuration.name.clone()
     }
 
     #[test]

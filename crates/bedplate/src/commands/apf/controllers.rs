@@ -42,7 +42,7 @@ pub(super) async fn run(offline: bool, cluster: &Cluster, flow_control: &FlowCon
         let mut lanes = Vec::new();
         for request in [request("list", "", "pods", ""), request("update", "coordination.k8s.io", "leases", &namespace)]
         {
-            let modelled = first_match(&flow_control.schemas, &request)
+            let modelled = first_match(&flow_control.schemas, &flow_control.levels, &request)
                 .map(|schema| (schema.metadata.name.clone(), schema.spec.priority_level_configuration.name.clone()));
             lanes.push(modelled.as_ref().map_or_else(
                 || "catch-all".to_owned(),

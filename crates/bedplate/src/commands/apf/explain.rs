@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use bedplate_apf::matching::{Miss, Request, Target as Asked, Verdict, flow, implied_groups, sorted, verdict};
+use bedplate_apf::matching::{
+    Miss, Request, Target as Asked, Verdict, flow, implied_groups, is_dangling, sorted, verdict,
+};
 use bedplate_apf::types::{FlowSchema, PriorityLevel};
 use bedplate_apf::{concurrency, shares::Part};
 use bedplate_cluster::lanes::{FlowControl, Seen};
@@ -221,10 +223,16 @@ fn told(flow_control: &FlowControl, request: &Request, seen: Option<&Seen>, seat
         return (text, true);
     }
     let order = sorted(&flow_control.schemas);
-    let taken = order.iter().position(|schema| matches!(verdict(schema, request), Verdict::Takes(_)));
+    let dangling = |schema: &FlowSchema| is_dangling(schema, &flow_control.levels);
+    let taken =
+        order.iter().position(|schema| matches!(verdict(schema, request), Verdict::Takes(_)) && !dangling(schema));
     let width = order.iter().map(|schema| schema.metadata.name.len()).max().unwrap_or(0);
     for schema in &order[..taken.map_or(order.len(), |at| at + 1)] {
         let (style, why) = match verdict(schema, request) {
+            Verdict::Takes(_) if dangling(schema) => {
+                let level = &schema.spec.priority_level_configuration.name;
+                (Style::new(), format!("passed over: there is no level {level} (Dangling)"))
+            }
             Verdict::Takes(rule) => (bold, format!("takes it, by its rule {rule}")),
             Verdict::NotThis(miss) => {
                 (Style::new(), format!("passed over: means this user, but {}", missed(miss, request)))
@@ -289,9 +297,8 @@ fn missed(miss: Miss, request: &Request) -> String {
 /// What a level gives to the requests of a schema.
 fn lane(flow_control: &FlowControl, schema: &FlowSchema, name: &str, request: &Request, seats: u32) -> String {
     let Some(at) = flow_control.levels.iter().position(|level| level.metadata.name == *name) else {
-        return format!(
-            "  lane {name}: there is no such level (Dangling): the server puts the request into catch-all\n"
-        );
+        // The mandatory ones are there without an object.
+        return format!("  lane {name}: as the server makes it\n");
     };
     let level = &flow_control.levels[at];
     if level.is_exempt() {
