@@ -11,6 +11,7 @@ use bedplate_model::value::{Node, Span, Value};
 use bedplate_model::{SyntaxError, document};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_path_to_error::Segment;
 
 use crate::commands::Error;
 
@@ -188,8 +189,20 @@ pub(super) fn documents<'t>(text: &'t str, name: &str) -> Result<Vec<document::D
 
 /// A typed object of a document, or what is wrong with it at its place.
 pub(super) fn typed<T: serde::de::DeserializeOwned>(node: &Node<'_>, text: &str, name: &str) -> Result<T, Error> {
-    serde_json::from_value(node.to_json())
-        .map_err(|error| told(name, text, &[SyntaxError { message: error.to_string(), span: node.span, help: None }]))
+    serde_path_to_error::deserialize(node.to_json()).map_err(|error| {
+        // As far as the document has the path: what is missing is missed where it should be.
+        let mut at = node;
+        for step in error.path() {
+            let below = match (step, &at.value) {
+                (Segment::Map { key }, _) => at.get(key),
+                (Segment::Seq { index }, Value::Seq(items)) => items.get(*index),
+                _ => None,
+            };
+            at = below.unwrap_or(at);
+        }
+        let message = format!("{}: {}", error.path(), error.inner());
+        told(name, text, &[SyntaxError { message, span: at.span, help: None }])
+    })
 }
 
 /// The sources of a mix.
@@ -343,6 +356,15 @@ pub(super) fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistake_in_a_lane_is_told_at_its_place() {
+        let text = "kind: PriorityLevelConfiguration\nmetadata: {name: x}\nspec:\n  type: Limited\n  limited: {nominalConcurrencyShares: many}\n";
+        let documents = documents(text, "lanes.yaml").unwrap();
+        let told =
+            typed::<bedplate_apf::PriorityLevel>(&documents[0].root, text, "lanes.yaml").unwrap_err().to_string();
+        assert!(told.contains("lanes.yaml:5:39: spec.limited.nominalConcurrencyShares: invalid type"), "{told}");
+    }
 
     #[test]
     fn the_example_is_a_load_and_each_mistake_is_told_at_its_place() {
