@@ -35,8 +35,9 @@ const LAST: &str = "the last apply";
 const BEGUN: &str = "begun";
 const WATCHED: &str = "watched";
 
-/// How long a change is waited for: the kubelet brings it to a pod in a minute, CoreDNS looks every 45 s at most.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long a change is waited for: the kubelet brings it to a pod in a minute or two, CoreDNS looks every 45 s at most, and
+/// where all of that is busy it takes longer: four minutes were seen not to be enough.
+const PATIENCE: Duration = Duration::from_secs(360);
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long answers are compared with those of before.
