@@ -266,6 +266,8 @@ const TABLE: &[Row] = &[
     row(&[Apply, Rollback, Uninstall], &["delete"], COREFILE_BEFORE, "it is needed no more"),
     row(&[DnsStats], &["list"], These("", &["pods"]), "CoreDNS's pods"),
     row(&[Apply, ProveDns, DnsStats], &["get"], These("", &["pods/proxy"]), "what CoreDNS counts: queries, answers, reloads"),
+    // Over WebSockets it is read, and created by 1.35 (`AuthorizePodWebsocketUpgradeCreatePermission`).
+    row(&[Apply], &["get", "create"], These("", &["pods/portforward"]), "each CoreDNS is asked for a name, before and after"),
     row(&[ProveDns], &["create", "get", "delete"], These("", &["pods"]), "the pod that looks names up"),
     row(&[ProveDns], &["get"], PROFILES, "the settings that hold"),
     row(&[ProveDns], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed"),
