@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bedplate_dns::Corefile;
-use bedplate_dns::autopath::Facts;
+use bedplate_dns::autopath::{Facts, has_it};
 use bedplate_dns::metrics::Reading;
 use bedplate_guarantees::dns::enforce::{Seen, Way, config_of, metrics_port, serves_names, way};
 use bedplate_model::{names, quantity};
@@ -268,8 +268,7 @@ impl Cluster {
         let version = config["metadata"]["resourceVersion"].clone();
         self.write_corefile(name, key, after, Some(version)).await?;
         tell(&format!("changed ConfigMap {NAMESPACE}/{name}; waiting until every CoreDNS has loaded it"));
-        let digest = Corefile::parse(after).ok().and_then(|file| file.digest());
-        let held = match self.holds(dns, digest.as_deref(), &counted, &quiet).await {
+        let held = match self.holds(dns, &Wanted::of(after), &counted, &quiet).await {
             Ok(pods) if answered => self.answers(after, &pods).await.map(|()| pods),
             held => held,
         };
@@ -291,12 +290,11 @@ impl Cluster {
         }
     }
 
-    /// Waits until every pod has loaded the Corefile of this digest, as far as that is known, and answers as before; gives
-    /// their names, or why not.
+    /// Waits until every pod has loaded a Corefile and answers as before; gives their names, or why not.
     async fn holds(
         &self,
         dns: &Dns,
-        digest: Option<&str>,
+        wanted: &Wanted,
         before: &[Counted],
         quiet: &Reading,
     ) -> Result<Vec<String>, String> {
@@ -329,10 +327,9 @@ impl Cluster {
                         return Err(format!("{} could not load the new Corefile", one.pod));
                     }
                     Some(old)
-                        if !loaded(
+                        if !wanted.is_loaded(
                             reading,
                             old,
-                            digest,
                             changed.entry(one.pod.clone()).or_default(),
                             Instant::now(),
                         ) =>
@@ -476,15 +473,30 @@ pub fn backup_title() -> String {
     title(&backup())
 }
 
-/// Whether a pod has loaded the Corefile of this digest. `changed` keeps since when it shows another one than before.
-fn loaded(now: &Reading, old: &Reading, digest: Option<&str>, changed: &mut Option<Instant>, at: Instant) -> bool {
-    let differs = now.version != old.version;
-    if digest.is_some() && now.version.as_deref() == digest {
-        // The hash of one that could not be loaded is shown, too, and stays.
-        return differs || now.failed_reloads == 0.0;
+/// A Corefile that is to be loaded.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// The hash that CoreDNS shows then, as far as it is known.
+    digest: Option<String>,
+    has_autopath: bool,
+}
+
+impl Wanted {
+    fn of(corefile: &str) -> Self {
+        let digest = Corefile::parse(corefile).ok().and_then(|file| file.digest());
+        Self { digest, has_autopath: has_it(corefile) }
     }
-    let since = differs.then(|| *changed.get_or_insert(at));
-    since.is_some_and(|since| digest.is_none() || at.duration_since(since) > OTHERWISE)
+
+    /// Whether a pod has loaded it. `changed` keeps since when it shows another hash than before.
+    fn is_loaded(&self, now: &Reading, old: &Reading, changed: &mut Option<Instant>, at: Instant) -> bool {
+        let differs = now.version != old.version;
+        if self.digest.is_some() && now.version == self.digest {
+            // The hash of one that could not be loaded is shown, too, and stays; but not what it would do.
+            return differs || now.failed_reloads == 0.0 || now.has_autopath == self.has_autopath;
+        }
+        let since = differs.then(|| *changed.get_or_insert(at));
+        since.is_some_and(|since| self.digest.is_none() || at.duration_since(since) > OTHERWISE)
+    }
 }
 
 /// Why answers are worse than those of before; nothing where they are not. Few answers tell nothing.
@@ -522,25 +534,29 @@ mod tests {
     /// A rollback, and an apply right behind it: the pods never saw the text between, and the change was put back.
     #[test]
     fn a_change_that_follows_on_another_is_told_from_it() {
-        let shows = |version: &str, failed: f64| Reading {
+        let shows = |version: &str, failed: f64, has_autopath: bool| Reading {
             version: (!version.is_empty()).then(|| version.to_owned()),
             failed_reloads: failed,
+            has_autopath,
             ..Reading::default()
         };
         let begun = Instant::now();
         let mut changed = None;
-        let mut after = |seconds: u64, now: &str, failed: f64, old: &str, digest: Option<&str>| {
-            loaded(&shows(now, failed), &shows(old, 0.0), digest, &mut changed, begun + Duration::from_secs(seconds))
+        let mut after = |seconds: u64, now: Reading, old: &str, digest: Option<&str>| {
+            let wanted = Wanted { digest: digest.map(str::to_owned), has_autopath: true };
+            let old = shows(old, now.failed_reloads, now.has_autopath);
+            wanted.is_loaded(&now, &old, &mut changed, begun + Duration::from_secs(seconds))
         };
         // It has had the new one all the time.
-        assert!(after(0, "new", 0.0, "new", Some("new")));
-        assert!(!after(0, "new", 1.0, "new", Some("new")), "what it could not load it has not loaded");
+        assert!(after(0, shows("new", 0.0, true), "new", Some("new")));
+        assert!(after(0, shows("new", 1.0, true), "new", Some("new")), "another failed, earlier");
+        assert!(!after(0, shows("new", 1.0, false), "new", Some("new")), "what it could not load it has not loaded");
         // First comes what was changed before.
-        assert!(!after(0, "old", 0.0, "old", Some("new")));
-        assert!(!after(20, "between", 0.0, "old", Some("new")));
-        assert!(after(90, "new", 0.0, "old", Some("new")));
+        assert!(!after(0, shows("old", 0.0, false), "old", Some("new")));
+        assert!(!after(20, shows("between", 0.0, false), "old", Some("new")));
+        assert!(after(90, shows("new", 0.0, true), "old", Some("new")));
         // A CoreDNS that reckons in another way is waited for a little longer.
-        assert!(after(171, "other", 0.0, "old", Some("new")));
-        assert!(after(0, "other", 0.0, "", None));
+        assert!(after(171, shows("other", 0.0, true), "old", Some("new")));
+        assert!(after(0, shows("other", 0.0, true), "", None));
     }
 }
