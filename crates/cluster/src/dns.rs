@@ -6,7 +6,9 @@
 //! log alone (`plugin/reload/reload.go`). So the change holds only where every pod has loaded another one, is ready, and
 //! answers as before.
 
+mod clients;
 mod probe;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use bedplate_guarantees::dns::enforce::{Seen, Way, config_of, metrics_port, serv
 use bedplate_model::{names, quantity};
 use serde_json::{Value, json};
 
+pub use clients::{Logged, MOST_BYTES, Who};
 pub use probe::{Ladder, Probe};
 
 use crate::bundle::title;
@@ -114,7 +117,8 @@ impl Cluster {
             let limit =
                 first.pointer("/spec/template/spec/containers/0/resources/limits/memory").and_then(Value::as_str);
             let limit = limit.and_then(quantity::parse).map(|bytes| bytes as u64);
-            dns.seen.facts = self.facts(limit).await?;
+            let may_watch_pods = self.may_watch_pods(first).await;
+            dns.seen.facts = Facts { may_watch_pods, ..self.facts(limit).await? };
         }
         Ok(dns)
     }
