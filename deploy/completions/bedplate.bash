@@ -480,7 +480,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf__subcmd__simulate)
-            opts="-h --mix --flood --audit-log --example --with --seconds --seed --server-concurrency --cores --format --svg --html --kubeconfig --context --request-timeout --help"
+            opts="-h --mix --flood --audit-log --example --objects --with --seconds --seed --server-concurrency --cores --format --svg --html --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -495,6 +495,10 @@ _bedplate() {
                     return 0
                     ;;
                 --audit-log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --objects)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

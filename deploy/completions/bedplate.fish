@@ -181,6 +181,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l mix -d 'The load: who sends what [default: an operator beside a search that floods; --example prints it]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l flood -d 'A flood by its name: hpo:5000, notebooks:500, pipelines:2000; beside --mix, both' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l audit-log -d 'The load as it was: an audit log (audit.k8s.io/v1, one event a line); `-` is standard input' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l objects -d 'All FlowSchemas and PriorityLevelConfigurations, instead of a cluster\'s: what `kubectl get flowschemas,prioritylevelconfigurations -o yaml` prints' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l with -d 'FlowSchemas and PriorityLevelConfigurations to add: shown before and after' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l seconds -d 'Seconds of the cluster\'s time [default: 60, or that of the audit log]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l seed -d 'Of the random times' -r

@@ -104,7 +104,6 @@ fn an_outside_name_costs_two_queries_and_nothing_of_others_is_lost() {
 
     owned_by_others(&bedplate);
     broken_by_an_edit(&cluster, &before);
-    settled(&cluster);
 
     let told = bedplate.apply("enforce");
     assert!(told.contains("loaded it and answer as before"), "{told}");
@@ -119,7 +118,6 @@ fn an_outside_name_costs_two_queries_and_nothing_of_others_is_lost() {
     // Back, and forth, and gone.
     bedplate.run(&["rollback"]);
     assert_eq!(corefile(&cluster), before);
-    settled(&cluster);
     bedplate.apply("enforce");
     assert_eq!(corefile(&cluster), expected);
     let gone = bedplate.run(&["uninstall"]);
@@ -129,16 +127,6 @@ fn an_outside_name_costs_two_queries_and_nothing_of_others_is_lost() {
     assert!(!kept.status.success(), "nothing of ours is left");
 
     clients::who_asks_most_is_told(&bedplate);
-}
-
-/// Every CoreDNS has loaded the Corefile as it is now. One that has not would never be seen to load another: a change that
-/// follows on a change within two minutes is put back.
-fn settled(cluster: &Cluster) {
-    let rollout = |what: &[&str]| {
-        kubectl(cluster, &[&["rollout"], what, &["deployment/coredns", "--namespace=kube-system"]].concat())
-    };
-    rollout(&["restart"]);
-    rollout(&["status", "--timeout=180s"]);
 }
 
 /// An edit that Argo CD takes back within minutes is a CoreDNS that changes its mind twice.

@@ -281,6 +281,8 @@ const TABLE: &[Row] = &[
     row(&[DnsClients], &["list"], These("", &["pods"]), "CoreDNS's pods, and whose the addresses are that ask most"),
     row(&[DnsClients], &["get"], Within(dns::NAMESPACE, &["pods/log"]), "the queries that CoreDNS writes into its log"),
     row(&[Apply, ProveDns, DnsStats, DnsClients], &["get"], These("", &["pods/proxy"]), "what CoreDNS counts: queries, answers, reloads"),
+    // Over WebSockets it is read, and created by 1.35 (`AuthorizePodWebsocketUpgradeCreatePermission`).
+    row(&[Apply], &["get", "create"], These("", &["pods/portforward"]), "each CoreDNS is asked for a name, before and after"),
     row(&[ProveDns], &["create", "get", "delete"], These("", &["pods"]), "the pod that looks names up"),
     row(&[ProveDns], &["get"], PROFILES, "the settings that hold"),
     row(&[ProveDns], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed"),
