@@ -2,6 +2,8 @@
 //! taken back, and everything that must not be broken by that.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "dns/clients.rs"]
+mod clients;
 mod common;
 
 use std::path::Path;
@@ -123,6 +125,8 @@ fn an_outside_name_costs_two_queries_and_nothing_of_others_is_lost() {
     assert_eq!(corefile(&cluster), before);
     let kept = try_kubectl(&cluster, &["get", "configmap", "bedplate-dns", "--namespace=kube-system"]);
     assert!(!kept.status.success(), "nothing of ours is left");
+
+    clients::who_asks_most_is_told(&bedplate);
 }
 
 /// An edit that Argo CD takes back within minutes is a CoreDNS that changes its mind twice.

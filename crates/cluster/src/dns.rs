@@ -6,8 +6,10 @@
 //! log alone (`plugin/reload/reload.go`). So the change holds only where every pod shows the hash of the new one, is ready,
 //! and answers as before: a name that each is asked for, and what they count.
 
+mod clients;
 mod probe;
 mod query;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use bedplate_guarantees::dns::enforce::{Seen, Way, config_of, metrics_port, serv
 use bedplate_model::{names, quantity};
 use serde_json::{Value, json};
 
+pub use clients::{Logged, MOST_BYTES, Who};
 pub use probe::{Ladder, Probe};
 use query::Query;
 
@@ -123,7 +126,8 @@ impl Cluster {
             let limit =
                 first.pointer("/spec/template/spec/containers/0/resources/limits/memory").and_then(Value::as_str);
             let limit = limit.and_then(quantity::parse).map(|bytes| bytes as u64);
-            dns.seen.facts = self.facts(limit).await?;
+            let may_watch_pods = self.may_watch_pods(first).await;
+            dns.seen.facts = Facts { may_watch_pods, ..self.facts(limit).await? };
         }
         Ok(dns)
     }

@@ -77,6 +77,13 @@ impl Reading {
         (all >= 1.0).then(|| self.answers(code) / all)
     }
 
+    /// Queries for each answer that there is: a lookup ends at the first name that is there, and what is not there was asked
+    /// for on the way, or is nowhere. Nothing where no answer was one.
+    #[must_use]
+    pub fn queries_per_answer(&self) -> Option<f64> {
+        self.share("NXDOMAIN").filter(|missing| *missing < 1.0).map(|missing| 1.0 / (1.0 - missing))
+    }
+
     /// What was counted since an earlier reading. One that was started meanwhile has counted from nothing.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -131,6 +138,7 @@ mod tests {
         let mut reading = Reading::default();
         text.lines().for_each(|line| reading.metric(line));
         assert_eq!((reading.queries(), reading.share("NXDOMAIN")), (5.0, Some(0.75)));
+        assert_eq!((reading.queries_per_answer(), Reading::default().queries_per_answer()), (Some(4.0), None));
         assert_eq!((reading.version.as_deref(), reading.failed_reloads), (Some("ab"), 2.0));
         assert!(reading.has_autopath);
         let mut later = reading.clone();

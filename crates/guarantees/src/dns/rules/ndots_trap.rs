@@ -77,7 +77,12 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
         if queries <= 2 {
             continue;
         }
-        let help = "set `ndots: 2` in the pod's `dnsConfig`, or end the host name with a dot";
+        // Elsewhere the name is in what is signed, or in a certificate: see `dotted-endpoint`.
+        let help = if field.str().is_some_and(hosts::may_be_dotted) {
+            "set `ndots: 2` in the pod's `dnsConfig`, or end the host name with a dot"
+        } else {
+            "set `ndots: 2` in the pod's `dnsConfig`"
+        };
         let mut finding =
             Finding::new(&field, format!("every lookup of `{host}` costs {queries} DNS queries, two would do"))
                 .label("looked up with ndots: 5")
