@@ -88,6 +88,9 @@ _bedplate() {
             bedplate,unlock)
                 cmd="bedplate__subcmd__unlock"
                 ;;
+            bedplate,wrap)
+                cmd="bedplate__subcmd__wrap"
+                ;;
             bedplate__subcmd__apf,explain)
                 cmd="bedplate__subcmd__apf__subcmd__explain"
                 ;;
@@ -250,6 +253,9 @@ _bedplate() {
             bedplate__subcmd__help,unlock)
                 cmd="bedplate__subcmd__help__subcmd__unlock"
                 ;;
+            bedplate__subcmd__help,wrap)
+                cmd="bedplate__subcmd__help__subcmd__wrap"
+                ;;
             bedplate__subcmd__help__subcmd__apf,explain)
                 cmd="bedplate__subcmd__help__subcmd__apf__subcmd__explain"
                 ;;
@@ -308,7 +314,7 @@ _bedplate() {
 
     case "${cmd}" in
         bedplate)
-            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf dns trail rbac checkpoint rules init schema completions man help"
+            opts="-h -V --help --version check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf dns trail rbac checkpoint wrap rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1198,7 +1204,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help)
-            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf dns trail rbac checkpoint rules init schema completions man help"
+            opts="check explain audit plan apply rollback uninstall render serve prove impact unlock lock apf dns trail rbac checkpoint wrap rules init schema completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1716,6 +1722,20 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__help__subcmd__unlock)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__help__subcmd__wrap)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2249,6 +2269,24 @@ _bedplate() {
                     return 0
                     ;;
                 --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        bedplate__subcmd__wrap)
+            opts="-h --grace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --grace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -45,8 +45,8 @@ const FORKS_ALWAYS: &[&str] = &["sh", "dash"];
 /// Programs that become their command, and how many words stand before it.
 const BECOMES: &[(&str, usize)] = &[("exec", 0), ("env", 0), ("nohup", 0), ("gosu", 1), ("su-exec", 1)];
 
-/// Options of inits that take a value (tini: `p:e:R:`; dumb-init: `r:`).
-const VALUED: &[&str] = &["-p", "-e", "-R", "-r", "--rewrite"];
+/// Options of inits that take a value (tini: `p:e:R:`; dumb-init: `r:`; `bedplate wrap`).
+const VALUED: &[&str] = &["-p", "-e", "-R", "-r", "--rewrite", "--grace"];
 
 /// What PID 1 of a command line is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,6 +75,25 @@ pub fn is_init(word: &str, settings: &Settings) -> bool {
     INITS.contains(&base(word)) || settings.inits().iter().any(|init| *init == word || *init == base(word))
 }
 
+/// What follows `bedplate-wrap` or `bedplate wrap`: an init that tells the program behind shells and launchers too.
+fn wrapped<'a, 'b>(words: &'b [&'a str]) -> Option<&'b [&'a str]> {
+    match words {
+        [first, rest @ ..] if base(first) == "bedplate-wrap" => Some(rest),
+        [first, second, rest @ ..] if base(first) == "bedplate" && *second == "wrap" => Some(rest),
+        _ => None,
+    }
+}
+
+/// Whether an init is in front behind which a signal goes through shells and launchers.
+#[must_use]
+pub fn is_wrapped(words: &[&str], settings: &Settings) -> bool {
+    let words = without_prefixes(words);
+    wrapped(words).is_some()
+        || words
+            .split_first()
+            .is_some_and(|(first, rest)| is_init(first, settings) && is_wrapped(&rest[init_options(rest)..], settings))
+}
+
 /// Whether a program is a shell.
 #[must_use]
 pub fn is_shell(word: &str) -> bool {
@@ -101,7 +120,7 @@ pub fn init_options(words: &[&str]) -> usize {
 pub fn pid1(words: &[&str], settings: &Settings) -> Pid1 {
     let words = without_prefixes(words);
     let Some((first, rest)) = words.split_first() else { return Pid1::Nothing };
-    if is_init(first, settings) {
+    if let Some(rest) = wrapped(words).or_else(|| is_init(first, settings).then_some(rest)) {
         return Pid1::Init(owned(&rest[init_options(rest)..]));
     }
     if !is_shell(first) {
@@ -323,6 +342,11 @@ mod tests {
         assert_eq!(read(&["dumb-init", "--rewrite", "15:2", "python"]), init(&["python"]));
         assert_eq!(read(&["dumb-init", "python"]), init(&["python"]));
         assert_eq!(read(&["env", "A=b", "tini", "--", "python"]), init(&["python"]));
+        assert_eq!(read(&["/bedplate-wrap", "--grace", "600", "--", "python"]), init(&["python"]));
+        assert_eq!(read(&["bedplate", "wrap", "--", "bash", "-c", "a; b"]), init(&["bash", "-c", "a; b"]));
+        let wrapped = |words: &[&str]| is_wrapped(words, &Settings::default());
+        assert!(wrapped(&["tini", "--", "env", "A=b", "bedplate", "wrap", "--", "sh"]));
+        assert!(!wrapped(&["tini", "--", "bedplate", "serve"]) && !wrapped(&["python", "bedplate-wrap"]));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod render;
 mod rules;
 mod serve;
 mod trail;
+mod wrap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +78,8 @@ enum Command {
     Rbac(rbac::Args),
     /// Look after the checkpoints of a training run: list, verify, compare, export, prune
     Checkpoint(checkpoint::Args),
+    /// Run a command so that a SIGTERM reaches the program behind shells and launchers, and wait for all that it started
+    Wrap(wrap::Args),
     /// List the rules, or print the page of one
     Rules(rules::Args),
     /// Write a commented bedplate.yaml that fits the manifests that are there
@@ -135,6 +138,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Trail(args) => trail::run(&args),
         Command::Rbac(args) => rbac::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),
+        Command::Wrap(args) => wrap::run(args),
         Command::Rules(args) => rules::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Schema(args) => reference::schema(&args),

@@ -4,7 +4,7 @@ use bedplate_model::workload::kinds::Shape;
 use bedplate_model::{Confidence, Finding, Purpose, Settings, Workload};
 
 use super::{start, words};
-use crate::command::{Pid1, base, behind_init, init_options, is_init, pid1, steps, traps};
+use crate::command::{Pid1, base, behind_init, init_options, is_init, is_wrapped, pid1, steps, traps};
 use crate::{BuildContext, Context, Findings, rule};
 
 rule! {
@@ -49,7 +49,7 @@ rule! {
     ///
     /// ## Options
     /// `spec.training.graceSeconds`, 300: what torchrun's 30 s are held against where the pod has less.
-    /// A script with `trap` is left alone.
+    /// A script with `trap` is left alone, and so is what `bedplate wrap` starts: it tells the program behind a shell.
     ///
     /// ## Sources
     /// - conda#10351; pytorch#68258 and #119856 (`--shutdown-timeout` since torch 2.12); tini's README, `-g`;
@@ -127,6 +127,8 @@ fn dockerfile(file: &Dockerfile, _: &dyn BuildContext, cx: &Context<'_>, out: &m
 
 fn judge(line: &Line<'_>, settings: &Settings, out: &mut Findings) {
     init(line, settings, out);
+    // It tells what is behind a shell and `conda run`; torchrun's 30 s are torchrun's.
+    let wrapped = is_wrapped(&line.words, settings);
     let behind = behind_init(&line.words, settings);
     let words: Vec<String> = match &behind {
         Pid1::Program(program, rest) => [program].into_iter().chain(rest).cloned().collect(),
@@ -135,7 +137,7 @@ fn judge(line: &Line<'_>, settings: &Settings, out: &mut Findings) {
             if traps(script) {
                 return;
             }
-            if !script.is_empty() && !line.shell_known {
+            if !script.is_empty() && !line.shell_known && !wrapped {
                 out.push(shell(line, script, settings));
             }
             steps(script).last().map(|step| split(step.text)).unwrap_or_default()
@@ -143,7 +145,8 @@ fn judge(line: &Line<'_>, settings: &Settings, out: &mut Findings) {
         Pid1::Init(_) | Pid1::Nothing => return,
     };
     let program = words.first().map_or("", |word| base(word));
-    if matches!(program, "conda" | "mamba" | "micromamba") && words.get(1).is_some_and(|word| word == "run") {
+    let conda = matches!(program, "conda" | "mamba" | "micromamba") && words.get(1).is_some_and(|word| word == "run");
+    if conda && !wrapped {
         out.push(
             Finding::new(line.place.clone(), format!("`{program} run` does not pass SIGTERM on to its program"))
                 .help("start the environment's own python: `/opt/conda/envs/NAME/bin/python`"),
@@ -255,6 +258,19 @@ mod tests {
         assert_eq!(train("command: [bash, -c, 'cd /app && exec python a.py']").len(), 0);
         assert_eq!(train("command: [bash, -c, \"trap 'kill $!' TERM; python a.py & wait\"]").len(), 0);
         assert_eq!(train("args: [--model, 'a; b']").len(), 0);
+    }
+
+    /// What `bedplate wrap` does is seen in its own tests: the save is not lost.
+    #[test]
+    fn behind_bedplate_wrap_neither_a_shell_nor_conda_costs_a_save() {
+        for line in [
+            "command: [bedplate-wrap, --, bash, -c, 'cd /app; python a.py; echo done']",
+            "command: [tini, --, bedplate, wrap, --grace, '600', --, conda, run, -n, x, python, a.py]",
+        ] {
+            assert_eq!(train(line).len(), 0, "{line}");
+        }
+        let expected = ["torchrun kills its workers 30 s after SIGTERM, a save is given 600 s"];
+        assert_eq!(train("command: [bedplate-wrap, --, torchrun, train.py]"), expected);
     }
 
     /// Argo's executor is PID 1 and tells the whole process group; then it ends with its child, the shell.

@@ -2,7 +2,7 @@ use bedplate_model::document::dockerfile::{Command, Dockerfile};
 use bedplate_model::{Confidence, Edit, Finding, Fix};
 
 use super::{command_words, entrypoint};
-use crate::command::{Pid1, pid1, steps, traps};
+use crate::command::{Pid1, is_wrapped, pid1, steps, traps};
 use crate::{BuildContext, Context, Findings, rule};
 
 rule! {
@@ -73,7 +73,8 @@ fn judge(
     let Command::Shell(text) = command else { return };
     // A shell that becomes its command is not in the way, nor is one that handles signals.
     let Pid1::Shell(_) = pid1(&command_words(file, command), cx.settings) else { return };
-    if traps(&text.text) {
+    let wrapped = name == "CMD" && entrypoint(file).is_some_and(|command| is_wrapped(&command.words(), cx.settings));
+    if traps(&text.text) || wrapped {
         return;
     }
     let mut finding = Finding::new(text.span, format!("{name} in shell form: {what}")).label("run by `/bin/sh -c`");
@@ -150,5 +151,7 @@ mod tests {
             messages(&RULE, "FROM a:1\nENTRYPOINT [\"tini\", \"--\"]\nCMD python a.py\n", &[]),
             ["CMD in shell form: the ENTRYPOINT runs a shell, which does not pass SIGTERM on"]
         );
+        let wrapped = "FROM a:1\nENTRYPOINT [\"bedplate\", \"wrap\", \"--\"]\nCMD python a.py\n";
+        assert!(messages(&RULE, wrapped, &[]).is_empty(), "it goes through the shell");
     }
 }

@@ -2,7 +2,7 @@ use bedplate_model::Finding;
 use bedplate_model::document::dockerfile::Dockerfile;
 
 use super::{Handover, copied, handover, start, words};
-use crate::command::{Pid1, behind_init};
+use crate::command::{Pid1, behind_init, is_wrapped};
 use crate::{BuildContext, Context, Findings, rule};
 
 rule! {
@@ -42,7 +42,7 @@ rule! {
     /// ```
     ///
     /// ## Options
-    /// None. A script that forwards signals itself (`trap`) is left alone.
+    /// None. A script that forwards signals itself (`trap`) is left alone, and so is one behind `bedplate wrap`.
     ///
     /// ## Sources
     /// - POSIX shell, `exec`; tini signals only its direct child.
@@ -51,7 +51,11 @@ rule! {
 
 fn check(file: &Dockerfile, build: &dyn BuildContext, cx: &Context<'_>, out: &mut Findings) {
     let Some(command) = start(file) else { return };
-    let program = match behind_init(&words(file), cx.settings) {
+    let words = words(file);
+    if is_wrapped(&words, cx.settings) {
+        return;
+    }
+    let program = match behind_init(&words, cx.settings) {
         Pid1::Program(program, _) => program,
         Pid1::Exec(line) => line.split_whitespace().next().unwrap_or_default().to_owned(),
         _ => return,
@@ -100,6 +104,8 @@ mod tests {
         ] {
             assert_eq!(of(script), 0, "{script}");
         }
+        let wrapped = IMAGE.replace("\"tini\"", "\"bedplate-wrap\"");
+        assert_eq!(messages(&RULE, &wrapped, &[("scripts/run.sh", "python a.py\n")]).len(), 0);
         // Redirecting the shell's own output hands nothing over.
         for script in [
             "exec > /log 2>&1\npython a.py\n",
