@@ -108,7 +108,14 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::found;
+    use crate::testing::{found, messages};
+
+    /// The first endpoint had a dot at its end; the one behind it cost eight queries, and nothing was said.
+    #[test]
+    fn an_endpoint_that_costs_nothing_hides_no_other() {
+        let text = "apiVersion: kubeflow.org/v1\nkind: PyTorchJob\nmetadata: {name: train, namespace: research}\nspec:\n  pytorchReplicaSpecs:\n    Worker:\n      template:\n        spec:\n          containers:\n            - name: pytorch\n              image: docker.io/pytorch/pytorch:2.7.0\n              args: [\"--cache=redis://cache.example.com.:6379\", \"--hub=https://huggingface.co\"]\n";
+        assert_eq!(messages(&RULE, text), ["every lookup of `huggingface.co` costs 8 DNS queries, two would do"]);
+    }
 
     /// The remedy for S3 took the feature store away from the pods on Alpine, and from no others.
     #[test]
