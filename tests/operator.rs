@@ -77,7 +77,7 @@ fn cluster() -> &'static Harness {
         let profile = json!({
             "apiVersion": "bedplate.dev/v1alpha1", "kind": "StabilityProfile", "metadata": { "name": "default" },
             "spec": { "namespaces": [
-                { "names": ["fixed-*"], "fixes": ["accelerator-request-mismatch"] },
+                { "names": ["fixed-*"], "fixes": ["accelerator-request-mismatch", "ndots-trap", "grace-too-short"] },
                 { "names": ["quota-*"], "admission": { "acceleratorsPerNamespace": 16 } },
             ] },
         });
@@ -279,6 +279,23 @@ fn a_fix_is_made_where_the_profile_asks_for_it_and_nowhere_else() {
     let limit =
         w.c.k(&format!(r"get pod p -n {ns} -o jsonpath={{.spec.containers[0].resources.limits.nvidia\.com/gpu}}"));
     assert_eq!(limit.accepted().trim(), "1");
+
+    // A job from before the webhook was there is started by its queue: its template must not change any more.
+    let late = w.c.namespace("fixed");
+    let train = |name: &str| {
+        let mut train = job(&late, name, 1, 1);
+        train["spec"]["suspend"] = json!(true);
+        train["spec"]["template"]["spec"]["containers"][0]["env"] =
+            json!([{ "name": "DATA", "value": "https://s3.eu-west-1.amazonaws.com" }]);
+        train
+    };
+    w.c.create(&train("before")).accepted();
+    w.c.k(&format!("label namespace {late} test=shared")).accepted();
+    w.c.k(&format!("patch job before -n {late} --type merge -p {{\"spec\":{{\"suspend\":false}}}}")).accepted();
+    let told = w.c.create(&train("after")).accepted();
+    assert!(told.contains("ndots-trap: done for you") && told.contains("grace-too-short: done for you"), "{told}");
+    let spec = w.c.k(&format!("get job after -n {late} -o jsonpath={{.spec.template.spec}}")).accepted();
+    assert!(spec.contains("\"ndots\",\"value\":\"2\"") && spec.contains("GracePeriodSeconds\":300"), "{spec}");
 }
 
 #[test]

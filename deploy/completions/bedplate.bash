@@ -486,7 +486,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__apf__subcmd__simulate)
-            opts="-h --mix --flood --audit-log --example --with --seconds --seed --server-concurrency --cores --format --svg --html --kubeconfig --context --request-timeout --help"
+            opts="-h --mix --flood --audit-log --example --objects --with --seconds --seed --server-concurrency --cores --format --svg --html --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -501,6 +501,10 @@ _bedplate() {
                     return 0
                     ;;
                 --audit-log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --objects)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1148,13 +1152,17 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__dns__subcmd__stats)
-            opts="-h --seconds --kubeconfig --context --request-timeout --help"
+            opts="-h --seconds --clients --top --kubeconfig --context --request-timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --seconds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --top)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2010,7 +2018,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove prove-fairness prove-dns impact unlock trail apf apf-controllers dns dns-stats apf-top"
+            opts="-h --help audit plan apply rollback uninstall prove prove-fairness prove-dns impact unlock trail apf apf-controllers dns dns-stats dns-clients apf-top"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

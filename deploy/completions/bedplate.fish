@@ -182,6 +182,7 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l mix -d 'The load: who sends what [default: an operator beside a search that floods; --example prints it]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l flood -d 'A flood by its name: hpo:5000, notebooks:500, pipelines:2000; beside --mix, both' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l audit-log -d 'The load as it was: an audit log (audit.k8s.io/v1, one event a line); `-` is standard input' -r -F
+complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l objects -d 'All FlowSchemas and PriorityLevelConfigurations, instead of a cluster\'s: what `kubectl get flowschemas,prioritylevelconfigurations -o yaml` prints' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l with -d 'FlowSchemas and PriorityLevelConfigurations to add: shown before and after' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l seconds -d 'Seconds of the cluster\'s time [default: 60, or that of the audit log]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand apf; and __fish_seen_subcommand_from simulate" -l seed -d 'Of the random times' -r
@@ -238,9 +239,11 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_s
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from edit" -l memory -d 'The memory that a CoreDNS pod may have, in MiB: more than that is refused' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from edit" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l seconds -d 'Seconds between the two readings of its metrics' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l top -d 'How many of them, and of the names, are shown' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l request-timeout -d 'Seconds that the API server may be silent' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -l clients -d 'Also who asks, and for what, out of CoreDNS\'s log of queries, where its Corefile has `log`'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from stats" -s h -l help -d 'Print help'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from help" -f -a "explain" -d 'The queries that one lookup makes, one after the other, and what each remedy makes of them'
 complete -c bedplate -n "__fish_bedplate_using_subcommand dns; and __fish_seen_subcommand_from help" -f -a "edit" -d 'Put autopath into a Corefile, or a ConfigMap with one, and show the difference; changes nothing'

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha512"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -18,6 +19,8 @@ type answer struct {
 	// Why it is none; empty where it is one.
 	Error  string  `json:"error"`
 	Blocks []block `json:"blocks"`
+	// The SHA-512 by which the plugin reload tells which Corefile is loaded.
+	Digest string `json:"digest"`
 }
 
 type block struct {
@@ -58,7 +61,11 @@ func parsed(text string) answer {
 	if err != nil {
 		return answer{Error: err.Error()}
 	}
-	var answer answer
+	whole, err := json.Marshal(blocks)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	answer := answer{Digest: fmt.Sprintf("%x", sha512.Sum512(whole))}
 	for _, read := range blocks {
 		plugins := map[string][]string{}
 		for name, tokens := range read.Tokens {

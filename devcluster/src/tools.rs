@@ -87,7 +87,8 @@ const TOOLS: &[Tool] = &[
     Tool { name: "apf-replay", version: "0.37.2", seconds: 120, source: Source::Module {
         folder: "apf-replay", programs: &[(".", "apf-replay")], links: &[], stamp: "",
     } },
-    Tool { name: "corefile-replay", version: "1.1.4", seconds: 15, source: Source::Module {
+    // `-2` counts the forms of our own program.
+    Tool { name: "corefile-replay", version: "1.1.4-2", seconds: 15, source: Source::Module {
         folder: "corefile-replay", programs: &[(".", "corefile-replay")], links: &[], stamp: "",
     } },
     Tool { name: "kruise", version: "1.8.3", seconds: 165, source: Source::Module {

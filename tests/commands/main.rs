@@ -6,6 +6,7 @@
 
 mod conflicts;
 mod contradictions;
+mod dns;
 mod front;
 mod inputs;
 mod interrupted;

@@ -142,6 +142,15 @@ fn lanes_are_tried_before_they_are_made() {
         "{told}"
     );
     assert!(p99(before) > 3.0 * p99(after), "{told}");
+    // The same without the cluster, from what it has.
+    let objects = c.cluster.folder.join("objects.yaml");
+    let all = c.k("get flowschemas,prioritylevelconfigurations --output=yaml").accepted();
+    std::fs::write(&objects, all).unwrap();
+    let (objects, file) = (objects.display(), file.display());
+    let alone = c.bedplate(&format!("apf simulate --objects {objects} --with {file} --kubeconfig /nonexistent"));
+    assert_eq!(alone.accepted(), told);
+    let told = c.bedplate(&format!("apf simulate --objects {file}/nothing")).refused("nothing: Not a directory");
+    assert_eq!(told.lines().count(), 1, "{told}");
     c.k("get flowschema ml-users").refused("not found");
 }
 

@@ -2,6 +2,8 @@
 //! taken back, and everything that must not be broken by that.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "dns/clients.rs"]
+mod clients;
 mod common;
 
 use std::path::Path;
@@ -102,7 +104,6 @@ fn an_outside_name_costs_two_queries_and_nothing_of_others_is_lost() {
 
     owned_by_others(&bedplate);
     broken_by_an_edit(&cluster, &before);
-    settled(&cluster);
 
     let told = bedplate.apply("enforce");
     assert!(told.contains("loaded it and answer as before"), "{told}");
@@ -117,7 +118,6 @@ fn an_outside_name_costs_two_queries_and_nothing_of_others_is_lost() {
     // Back, and forth, and gone.
     bedplate.run(&["rollback"]);
     assert_eq!(corefile(&cluster), before);
-    settled(&cluster);
     bedplate.apply("enforce");
     assert_eq!(corefile(&cluster), expected);
     let gone = bedplate.run(&["uninstall"]);
@@ -125,16 +125,8 @@ fn an_outside_name_costs_two_queries_and_nothing_of_others_is_lost() {
     assert_eq!(corefile(&cluster), before);
     let kept = try_kubectl(&cluster, &["get", "configmap", "bedplate-dns", "--namespace=kube-system"]);
     assert!(!kept.status.success(), "nothing of ours is left");
-}
 
-/// Every CoreDNS has loaded the Corefile as it is now. One that has not would never be seen to load another: a change that
-/// follows on a change within two minutes is put back.
-fn settled(cluster: &Cluster) {
-    let rollout = |what: &[&str]| {
-        kubectl(cluster, &[&["rollout"], what, &["deployment/coredns", "--namespace=kube-system"]].concat())
-    };
-    rollout(&["restart"]);
-    rollout(&["status", "--timeout=180s"]);
+    clients::who_asks_most_is_told(&bedplate);
 }
 
 /// An edit that Argo CD takes back within minutes is a CoreDNS that changes its mind twice.

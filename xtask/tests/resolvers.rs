@@ -1,15 +1,16 @@
-//! The model of lookups beside the real resolvers: glibc, musl, Go and c-ares ask a real CoreDNS, which writes down every
-//! query.
+//! The model of lookups beside the real resolvers: glibc, musl, Go, c-ares and Python ask a real CoreDNS, with and without
+//! its `autopath`, which writes down every query.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use bedplate_devcluster::{debian, node, run, tools};
-use bedplate_dns::lookup::BOTH;
+use bedplate_dns::lookup::{BOTH, autopath};
 use bedplate_dns::{Answer, CLIENTS, Client, Family, ResolvConf, lookup};
 
 /// Zones, and what the server says of the names in them. The longest that fits holds; all else is NXDOMAIN.
@@ -98,6 +99,59 @@ fn corefile() -> String {
     text + &server(".", "  template IN ANY . {\n    rcode NXDOMAIN\n  }\n")
 }
 
+/// Configurations under which autopath is tried: it has nothing to do without a search list.
+fn with_autopath() -> impl Iterator<Item = (usize, &'static str)> {
+    let searched = |conf: &str| conf.contains("search") && !conf.contains("nameserver");
+    CONFS.iter().copied().enumerate().filter(move |(_, conf)| searched(conf))
+}
+
+/// The server behind which a configuration has autopath.
+fn server_of(conf: usize) -> String {
+    format!("127.0.1.{}", conf + 1)
+}
+
+/// The same world behind autopath, which asks one server block: for each configuration a block of its own, with its search
+/// list in a file. In a cluster the `kubernetes` plugin gives the list, and the rest is the same
+/// (`plugin/autopath/autopath.go`). Failures and silence are left out: what autopath makes of them hangs on the plugin that
+/// fails.
+fn corefile_with_autopath(folder: &Path) -> String {
+    let mut text = String::new();
+    for (number, conf) in with_autopath() {
+        let file = folder.join(format!("search-{number}"));
+        std::fs::write(&file, format!("{conf}\n")).unwrap();
+        let _ = write!(
+            text,
+            ". {{\n  bind {}\n  log . \"seen {{type}} {{name}}\"\n  autopath {}\n",
+            server_of(number),
+            file.display()
+        );
+        for (zone, a, aaaa) in WORLD {
+            for (family, answer, address) in [("A", a, "192.0.2.1"), ("AAAA", aaaa, "2001:db8::1")] {
+                let rest = match answer {
+                    Answer::Found => format!("answer \"{{{{ .Name }}}} 60 IN {family} {address}\""),
+                    Answer::NoData => "rcode NOERROR".to_owned(),
+                    Answer::NxDomain | Answer::Failure | Answer::Silence => continue,
+                };
+                let _ = write!(text, "  template IN {family} {zone} {{\n    {rest}\n  }}\n");
+            }
+        }
+        text += "  template IN ANY . {\n    rcode NXDOMAIN\n  }\n}\n";
+    }
+    text
+}
+
+/// CPython, which asks the C library that it is linked with; nothing where there is none.
+fn python(folder: &Path) -> Option<&'static Client> {
+    let about = "import platform, sys; print(platform.libc_ver()[0] or 'musl', sys.executable)";
+    let said = run::output(Command::new("python3").args(["-c", about]), &[0]).ok()?;
+    let (libc, program) = said.trim().split_once(' ')?;
+    let lookup = "import socket, sys; print(socket.getaddrinfo(sys.argv[1], 80, type=socket.SOCK_STREAM))";
+    let script = folder.join("python");
+    std::fs::write(&script, format!("#!/bin/sh\nexec {program} -I -S -c '{lookup}' \"$1\"\n")).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Client::named(libc)
+}
+
 /// Programs that look one name up, by the client that each is.
 fn programs(folder: &Path) {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resolvers");
@@ -135,9 +189,14 @@ fn programs(folder: &Path) {
 }
 
 struct Case {
+    /// The program that looks up.
+    program: &'static str,
+    /// As which it should ask.
     client: &'static Client,
     conf: &'static str,
     name: &'static str,
+    /// The number of the configuration, where its server has autopath.
+    autopath: Option<usize>,
 }
 
 impl Case {
@@ -147,14 +206,18 @@ impl Case {
 
     /// How often each name is asked for.
     fn predicted(&self) -> BTreeMap<String, u32> {
-        let steps = lookup(self.client, &self.conf(), self.name, BOTH, &world).steps;
+        let conf = self.conf();
+        let steps = match self.autopath {
+            Some(_) => lookup(self.client, &conf, self.name, BOTH, &autopath(&conf, &world)).steps,
+            None => lookup(self.client, &conf, self.name, BOTH, &world).steps,
+        };
         steps.into_iter().map(|step| (step.name, step.queries)).collect()
     }
 }
 
 /// Every query of every case, from one run in a network of its own.
 fn seen(cases: &[Case], folder: &Path) -> Vec<BTreeMap<String, u32>> {
-    std::fs::write(folder.join("Corefile"), corefile()).unwrap();
+    std::fs::write(folder.join("Corefile"), corefile() + &corefile_with_autopath(folder)).unwrap();
     let coredns = tools::get("coredns").unwrap().program().unwrap();
     let mut script = format!(
         "set -e\nip link set lo up\ntouch resolv.conf\nmount --bind resolv.conf /etc/resolv.conf\n{} -conf Corefile >>log 2>&1 &\n\
@@ -165,9 +228,10 @@ fn seen(cases: &[Case], folder: &Path) -> Vec<BTreeMap<String, u32>> {
     for (index, case) in cases.iter().enumerate() {
         let _ = writeln!(
             script,
-            "printf 'nameserver 127.0.0.1\\n{}\\n' >resolv.conf\nsleep 0.02\necho 'case {index}' >>log\ntimeout 30 ./{} {} >>answers 2>&1 || true\nsleep 0.03",
+            "printf 'nameserver {}\\n{}\\n' >resolv.conf\nsleep 0.02\necho 'case {index}' >>log\ntimeout 30 ./{} {} >>answers 2>&1 || true\nsleep 0.03",
+            case.autopath.map_or_else(|| "127.0.0.1".to_owned(), server_of),
             case.conf.replace('\n', "\\n"),
-            case.client.name,
+            case.program,
             case.name
         );
     }
@@ -198,17 +262,28 @@ fn every_resolver_asks_what_the_model_says() {
     }
     let folder = tempfile::tempdir().unwrap();
     programs(folder.path());
+    let mut programs: Vec<(&str, &Client)> = CLIENTS.iter().map(|client| (client.name, client)).collect();
+    match python(folder.path()) {
+        Some(client) => programs.push(("python", client)),
+        None => {
+            let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: there is no python3 whose lookups could be counted\n");
+        }
+    }
     let mut cases = Vec::new();
-    for client in CLIENTS {
+    for (program, client) in programs {
+        let case = |conf, name, autopath| Case { program, client, conf, name, autopath };
         for conf in CONFS {
-            cases.extend(NAMES.iter().map(|name| Case { client, conf, name }));
+            cases.extend(NAMES.iter().map(|name| case(*conf, *name, None)));
+        }
+        for (number, conf) in with_autopath() {
+            cases.extend(NAMES.iter().map(|name| case(conf, *name, Some(number))));
         }
         // Debian's c-ares is of 2021 and does not read these options.
         if client.name != "c-ares" {
-            cases.extend(SLOW.iter().chain(SILENT).map(|(conf, name)| Case { client, conf, name }));
+            cases.extend(SLOW.iter().chain(SILENT).map(|(conf, name)| case(*conf, *name, None)));
         }
     }
-    assert!(cases.len() > 200);
+    assert!(cases.len() > 600, "{}", cases.len());
     let seen = seen(&cases, folder.path());
     assert_eq!(seen.len(), cases.len());
     let mut wrong = String::new();
@@ -217,8 +292,11 @@ fn every_resolver_asks_what_the_model_says() {
         if predicted != seen {
             let _ = writeln!(
                 wrong,
-                "{} {} under\n{}\n  predicted {predicted:?}\n  seen      {seen:?}",
-                case.client.name, case.name, case.conf
+                "{} {}{} under\n{}\n  predicted {predicted:?}\n  seen      {seen:?}",
+                case.program,
+                case.name,
+                if case.autopath.is_some() { ", with autopath," } else { "" },
+                case.conf
             );
         }
     }

@@ -23,6 +23,9 @@ pub const LEVELS: &[Level] = &[
     Level { name: "catch-all", shares: 5, lendable_percent: 0 },
 ];
 
+/// Those of them that a server has, whether they are objects or not (`pkg/util/flowcontrol/apf_controller.go`).
+pub(crate) const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
+
 /// The level of every controller that has none of its own.
 pub const COMMON_LEVEL: &str = "workload-low";
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::bootstrap;
 use crate::types::{FlowSchema, NonResourceRule, PolicyRules, PriorityLevel, ResourceRule, Subject};
 
 /// A request, as the server sees it after impersonation.
@@ -37,15 +38,12 @@ pub fn sorted(schemas: &[FlowSchema]) -> Vec<&FlowSchema> {
     order
 }
 
-/// Levels that a server has, whether they are objects or not (`pkg/util/flowcontrol/apf_controller.go`).
-const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
-
 /// Whether there is no level of the name that a schema gives: the server passes over it, as if it were not there
 /// (`digestFlowSchemasLocked`, `goodPriorityRef`).
 #[must_use]
 pub fn is_dangling(schema: &FlowSchema, levels: &[PriorityLevel]) -> bool {
     let name = &schema.spec.priority_level_configuration.name;
-    !MANDATORY.contains(&name.as_str()) && levels.iter().all(|level| level.metadata.name != *name)
+    !bootstrap::MANDATORY.contains(&name.as_str()) && levels.iter().all(|level| level.metadata.name != *name)
 }
 
 /// The schema that takes a request.

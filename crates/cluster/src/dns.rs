@@ -3,21 +3,27 @@
 //!
 //! What was there is kept in `kube-system/bedplate-dns` before anything is changed. A CoreDNS that cannot load a Corefile
 //! goes on with the old one until it is restarted, and says so in a counter; one that is no Corefile at all it tells in its
-//! log alone (`plugin/reload/reload.go`). So the change holds only where every pod has loaded another one, is ready, and
-//! answers as before.
+//! log alone (`plugin/reload/reload.go`). So the change holds only where every pod shows the hash of the new one, is ready,
+//! and answers as before: a name that each is asked for, and what they count.
 
+mod clients;
 mod probe;
+mod query;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bedplate_dns::autopath::Facts;
+use bedplate_dns::Corefile;
+use bedplate_dns::autopath::{Facts, has_it};
 use bedplate_dns::metrics::Reading;
 use bedplate_guarantees::dns::enforce::{Seen, Way, config_of, metrics_port, serves_names, way};
 use bedplate_model::{names, quantity};
 use serde_json::{Value, json};
 
+pub use clients::{Logged, MOST_BYTES, Who};
 pub use probe::{Ladder, Probe};
+use query::Query;
 
 use crate::bundle::title;
 use crate::{Cluster, Error, Place, Write};
@@ -38,8 +44,14 @@ const WATCHED: &str = "watched";
 /// How long a change is waited for: the kubelet brings it to a pod in a minute or two, CoreDNS looks every 45 s at most, and
 /// where all of that is busy it takes longer: four minutes were seen not to be enough.
 const PATIENCE: Duration = Duration::from_secs(360);
+/// A pod that shows another hash than before, though not the one that is known for the change, has loaded an earlier change
+/// which had not come to it yet, or reckons its hash in another way (what a file imports; a CoreDNS before 1.9). After this
+/// long it is the second: the kubelet and CoreDNS bring two changes no further apart.
+const OTHERWISE: Duration = Duration::from_secs(150);
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often a pod is asked again: a reload takes its listeners away for a moment.
+const RETRIES: u32 = 5;
 /// How long answers are compared with those of before.
 const COMPARED: Duration = Duration::from_secs(10);
 /// By how much more the part of failures may be.
@@ -114,7 +126,8 @@ impl Cluster {
             let limit =
                 first.pointer("/spec/template/spec/containers/0/resources/limits/memory").and_then(Value::as_str);
             let limit = limit.and_then(quantity::parse).map(|bytes| bytes as u64);
-            dns.seen.facts = self.facts(limit).await?;
+            let may_watch_pods = self.may_watch_pods(first).await;
+            dns.seen.facts = Facts { may_watch_pods, ..self.facts(limit).await? };
         }
         Ok(dns)
     }
@@ -245,11 +258,25 @@ impl Cluster {
             )));
         }
         let quiet = self.compared(dns, &counted).await?;
+        let mut answered = false;
+        if let (Some(query), Some(one)) = (Query::of(before), counted.first()) {
+            match query.ask(self, &one.pod).await {
+                Ok(code) => answered = code == 0,
+                Err(why) => tell(&format!(
+                    "{} cannot be asked for a name, and only what it counts is looked at: {why}",
+                    one.pod
+                )),
+            }
+        }
         self.keep_corefile(name, key, before, after).await?;
         let version = config["metadata"]["resourceVersion"].clone();
         self.write_corefile(name, key, after, Some(version)).await?;
         tell(&format!("changed ConfigMap {NAMESPACE}/{name}; waiting until every CoreDNS has loaded it"));
-        match self.holds(dns, &counted, &quiet).await {
+        let held = match self.holds(dns, &Wanted::of(after), &counted, &quiet).await {
+            Ok(pods) if answered => self.answers(after, &pods).await.map(|()| pods),
+            held => held,
+        };
+        match held {
             Ok(pods) => {
                 let seen = json!({ "data": { "state": WATCHED } });
                 self.merge(self.config_map(BACKUP)?, "", &seen, false).await?;
@@ -267,11 +294,18 @@ impl Cluster {
         }
     }
 
-    /// Waits until every pod has loaded another Corefile and answers as before; gives their names, or why not.
-    async fn holds(&self, dns: &Dns, before: &[Counted], quiet: &Reading) -> Result<Vec<String>, String> {
+    /// Waits until every pod has loaded a Corefile and answers as before; gives their names, or why not.
+    async fn holds(
+        &self,
+        dns: &Dns,
+        wanted: &Wanted,
+        before: &[Counted],
+        quiet: &Reading,
+    ) -> Result<Vec<String>, String> {
         let begun = Instant::now();
         let known = |pod: &str| before.iter().find(|one| one.pod == pod);
         let mut broken: BTreeMap<String, u32> = BTreeMap::new();
+        let mut changed: BTreeMap<String, Option<Instant>> = BTreeMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
             let now = self.dns_counted(dns).await.map_err(|error| error.to_string())?;
@@ -296,7 +330,16 @@ impl Cluster {
                     Some(old) if reading.failed_reloads > old.failed_reloads => {
                         return Err(format!("{} could not load the new Corefile", one.pod));
                     }
-                    Some(old) if reading.version == old.version => waiting.push(one.pod.clone()),
+                    Some(old)
+                        if !wanted.is_loaded(
+                            reading,
+                            old,
+                            changed.entry(one.pod.clone()).or_default(),
+                            Instant::now(),
+                        ) =>
+                    {
+                        waiting.push(one.pod.clone())
+                    }
                     // One that came meanwhile has read the new one.
                     _ if !one.ready => waiting.push(one.pod.clone()),
                     _ => {}
@@ -321,6 +364,27 @@ impl Cluster {
                 ));
             }
         }
+    }
+
+    /// Whether every pod answers, as one did before; why not.
+    async fn answers(&self, corefile: &str, pods: &[String]) -> Result<(), String> {
+        let query = Query::of(corefile).ok_or("no server block of it knows the cluster's names any more")?;
+        for pod in pods {
+            let mut answer = query.ask(self, pod).await;
+            for _ in 0..RETRIES {
+                if answer == Ok(0) {
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
+                answer = query.ask(self, pod).await;
+            }
+            match answer {
+                Ok(0) => {}
+                Ok(code) => return Err(format!("{pod} answers the cluster's own name with code {code}")),
+                Err(why) => return Err(format!("{pod} does not answer: {why}")),
+            }
+        }
+        Ok(())
     }
 
     /// What all pods count for a while.
@@ -413,6 +477,32 @@ pub fn backup_title() -> String {
     title(&backup())
 }
 
+/// A Corefile that is to be loaded.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// The hash that CoreDNS shows then, as far as it is known.
+    digest: Option<String>,
+    has_autopath: bool,
+}
+
+impl Wanted {
+    fn of(corefile: &str) -> Self {
+        let digest = Corefile::parse(corefile).ok().and_then(|file| file.digest());
+        Self { digest, has_autopath: has_it(corefile) }
+    }
+
+    /// Whether a pod has loaded it. `changed` keeps since when it shows another hash than before.
+    fn is_loaded(&self, now: &Reading, old: &Reading, changed: &mut Option<Instant>, at: Instant) -> bool {
+        let differs = now.version != old.version;
+        if self.digest.is_some() && now.version == self.digest {
+            // The hash of one that could not be loaded is shown, too, and stays; but not what it would do.
+            return differs || now.failed_reloads == 0.0 || now.has_autopath == self.has_autopath;
+        }
+        let since = differs.then(|| *changed.get_or_insert(at));
+        since.is_some_and(|since| self.digest.is_none() || at.duration_since(since) > OTHERWISE)
+    }
+}
+
 /// Why answers are worse than those of before; nothing where they are not. Few answers tell nothing.
 fn worse(before: &Reading, after: &Reading) -> Option<String> {
     if after.panics > before.panics {
@@ -443,5 +533,34 @@ mod tests {
         assert_eq!(worse(&reading(0.0, 0.0), &reading(0.0, 2.0)), None, "two answers tell nothing");
         assert!(worse(&reading(100.0, 0.0), &reading(90.0, 10.0)).is_some_and(|why| why.contains("10.0 %")));
         assert!(worse(&reading(1.0, 0.0), &Reading { panics: 1.0, ..reading(1.0, 0.0) }).is_some());
+    }
+
+    /// A rollback, and an apply right behind it: the pods never saw the text between, and the change was put back.
+    #[test]
+    fn a_change_that_follows_on_another_is_told_from_it() {
+        let shows = |version: &str, failed: f64, has_autopath: bool| Reading {
+            version: (!version.is_empty()).then(|| version.to_owned()),
+            failed_reloads: failed,
+            has_autopath,
+            ..Reading::default()
+        };
+        let begun = Instant::now();
+        let mut changed = None;
+        let mut after = |seconds: u64, now: Reading, old: &str, digest: Option<&str>| {
+            let wanted = Wanted { digest: digest.map(str::to_owned), has_autopath: true };
+            let old = shows(old, now.failed_reloads, now.has_autopath);
+            wanted.is_loaded(&now, &old, &mut changed, begun + Duration::from_secs(seconds))
+        };
+        // It has had the new one all the time.
+        assert!(after(0, shows("new", 0.0, true), "new", Some("new")));
+        assert!(after(0, shows("new", 1.0, true), "new", Some("new")), "another failed, earlier");
+        assert!(!after(0, shows("new", 1.0, false), "new", Some("new")), "what it could not load it has not loaded");
+        // First comes what was changed before.
+        assert!(!after(0, shows("old", 0.0, false), "old", Some("new")));
+        assert!(!after(20, shows("between", 0.0, false), "old", Some("new")));
+        assert!(after(90, shows("new", 0.0, true), "old", Some("new")));
+        // A CoreDNS that reckons in another way is waited for a little longer.
+        assert!(after(171, shows("other", 0.0, true), "old", Some("new")));
+        assert!(after(0, shows("other", 0.0, true), "", None));
     }
 }

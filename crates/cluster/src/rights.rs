@@ -49,13 +49,15 @@ pub enum Task {
     Dns,
     /// `bedplate dns stats`.
     DnsStats,
+    /// `bedplate dns stats --clients`, which reads logs.
+    DnsClients,
     /// `bedplate apf top`.
     ApfTop,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -71,6 +73,7 @@ impl Task {
         Self::ApfControllers,
         Self::Dns,
         Self::DnsStats,
+        Self::DnsClients,
         Self::ApfTop,
     ];
 
@@ -93,6 +96,7 @@ impl Task {
             Self::ApfControllers => "apf-controllers",
             Self::Dns => "dns",
             Self::DnsStats => "dns-stats",
+            Self::DnsClients => "dns-clients",
             Self::ApfTop => "apf-top",
         }
     }
@@ -116,6 +120,8 @@ pub struct Right {
 /// Resources of a row.
 enum What {
     These(&'static str, &'static [&'static str]),
+    /// Those of the core group in one namespace.
+    Within(&'static str, &'static [&'static str]),
     /// Kinds of the workload table.
     Workloads(fn(&Kind) -> bool),
     /// Kinds by group and name.
@@ -134,17 +140,23 @@ struct Row {
     verbs: &'static [&'static str],
     what: What,
     why: &'static str,
+    /// Whether the command does without it where it is missing: a role gives it, and nobody is asked for it.
+    optional: bool,
 }
 
 const fn row(tasks: &'static [Task], verbs: &'static [&'static str], what: What, why: &'static str) -> Row {
-    Row { tasks, verbs, what, why }
+    Row { tasks, verbs, what, why, optional: false }
+}
+
+const fn better(tasks: &'static [Task], verbs: &'static [&'static str], what: What, why: &'static str) -> Row {
+    Row { tasks, verbs, what, why, optional: true }
 }
 
 use Task::{
-    Apf, ApfControllers, ApfTop, Apply, Audit, Dns, DnsStats, Impact, Plan, Prove, ProveDns, ProveFairness, Rollback,
-    Trail, Uninstall, Unlock,
+    Apf, ApfControllers, ApfTop, Apply, Audit, Dns, DnsClients, DnsStats, Impact, Plan, Prove, ProveDns, ProveFairness,
+    Rollback, Trail, Uninstall, Unlock,
 };
-use What::{Kinds, Named, Paths, Texts, These, Workloads};
+use What::{Kinds, Named, Paths, Texts, These, Within, Workloads};
 
 const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinitions"]);
 const GUARDS: What = These(ADMISSION, &["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
@@ -256,16 +268,21 @@ const TABLE: &[Row] = &[
     row(&[Apply], &["get"], TRAIL, "the record of refusals, unlocks and exemptions"),
     row(&[Unlock], &["get", "patch"], Kinds(prove::MARKED), "what is unlocked"),
     row(&[Apf, ApfControllers, ProveFairness], &["list"], Kinds(lanes::KINDS), "the lanes, and who is sent into which"),
-    row(&[ProveDns, DnsStats], &["list"], These("apps", &["deployments"]), "which Deployment of kube-system is CoreDNS"),
+    row(&[ProveDns, DnsStats, DnsClients], &["list"], These("apps", &["deployments"]), "which Deployment of kube-system is CoreDNS"),
     row(&[Plan, Apply, ProveDns], &["list"], Kinds(dns::FACTS), "whom autopath would help, and what memory it would take"),
-    row(&[Plan, Apply, Rollback, Uninstall, ProveDns, DnsStats], &["get"], COREFILE, "the Corefile"),
+    better(&[Plan, Apply], &["create"], These("authorization.k8s.io", &["subjectaccessreviews"]), "whether CoreDNS may watch pods, which autopath needs; without this right it is not asked"),
+    row(&[Plan, Apply, Rollback, Uninstall, ProveDns, DnsStats, DnsClients], &["get"], COREFILE, "the Corefile"),
     row(&[Apply, Rollback, Uninstall], &["patch"], COREFILE, "autopath in it, and back"),
     row(&[Plan, Apply, Rollback, Uninstall], &["get"], COREFILE_BEFORE, "the Corefile as it was"),
     row(&[Apply], &["patch"], COREFILE_BEFORE, "the same, before anything is changed"),
     row(&[Apply], &["create"], COREFILE_BEFORE, "the same, at the first time"),
     row(&[Apply, Rollback, Uninstall], &["delete"], COREFILE_BEFORE, "it is needed no more"),
     row(&[DnsStats], &["list"], These("", &["pods"]), "CoreDNS's pods"),
-    row(&[Apply, ProveDns, DnsStats], &["get"], These("", &["pods/proxy"]), "what CoreDNS counts: queries, answers, reloads"),
+    row(&[DnsClients], &["list"], These("", &["pods"]), "CoreDNS's pods, and whose the addresses are that ask most"),
+    row(&[DnsClients], &["get"], Within(dns::NAMESPACE, &["pods/log"]), "the queries that CoreDNS writes into its log"),
+    row(&[Apply, ProveDns, DnsStats, DnsClients], &["get"], These("", &["pods/proxy"]), "what CoreDNS counts: queries, answers, reloads"),
+    // Over WebSockets it is read, and created by 1.35 (`AuthorizePodWebsocketUpgradeCreatePermission`).
+    row(&[Apply], &["get", "create"], These("", &["pods/portforward"]), "each CoreDNS is asked for a name, before and after"),
     row(&[ProveDns], &["create", "get", "delete"], These("", &["pods"]), "the pod that looks names up"),
     row(&[ProveDns], &["get"], PROFILES, "the settings that hold"),
     row(&[ProveDns], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed"),
@@ -289,6 +306,7 @@ impl Row {
         };
         match &self.what {
             These(group, resources) => resources.iter().for_each(|resource| add(group, None, (*resource).to_owned())),
+            Within(_, resources) => resources.iter().for_each(|resource| add("", None, (*resource).to_owned())),
             Workloads(which) => {
                 WORKLOADS.iter().filter(|kind| which(kind)).for_each(|kind| add(kind.group, None, kind.plural()));
             }
@@ -303,7 +321,7 @@ impl Row {
     /// The one namespace that it is about, where it is about one.
     const fn namespace(&self) -> Option<&'static str> {
         match self.what {
-            Texts(namespace, _) => Some(namespace),
+            Texts(namespace, _) | Within(namespace, _) => Some(namespace),
             _ => None,
         }
     }
@@ -338,7 +356,7 @@ pub(crate) fn is_path(resource: &str) -> bool {
 #[must_use]
 pub fn of(task: Task) -> Vec<Right> {
     let mut all = BTreeSet::new();
-    for rule in rules(task) {
+    for rule in rules_of(task, |row| !row.optional) {
         for (resource, verb) in
             rule.resources.iter().flat_map(|resource| rule.verbs.iter().map(move |verb| (resource, *verb)))
         {
@@ -378,10 +396,14 @@ pub struct Rule {
     pub why: &'static str,
 }
 
-/// The rules that give a command everything, on a cluster that has every kind.
+/// The rules that give a command everything, on a cluster that has every kind, and what it does without where it must.
 #[must_use]
 pub fn rules(task: Task) -> Vec<Rule> {
-    let rows = TABLE.iter().filter(|row| row.tasks.contains(&task));
+    rules_of(task, |_| true)
+}
+
+fn rules_of(task: Task, wanted: impl Fn(&Row) -> bool) -> Vec<Rule> {
+    let rows = TABLE.iter().filter(|row| row.tasks.contains(&task) && wanted(row));
     rows.flat_map(|row| {
         row.resources().into_iter().map(|(group, name, resources)| Rule {
             group,
@@ -557,7 +579,7 @@ mod tests {
 
     #[test]
     fn what_only_reads_has_only_rights_to_read() {
-        for task in [Audit, Impact, Trail, Apf, ApfTop, DnsStats] {
+        for task in [Audit, Impact, Trail, Apf, ApfTop, DnsStats, DnsClients] {
             assert!(of(task).iter().all(|right| ["get", "list"].contains(&right.verb)), "{}", task.name());
         }
         let configmaps = |task| of(task).into_iter().filter(|right| right.resource == "configmaps").collect::<Vec<_>>();

@@ -2,6 +2,7 @@
 //! other. Every word knows its bytes; the text itself is kept by whoever has it, and what is changed is changed there, byte
 //! by byte ([`Edit`]): comments, quotes and layout of all the rest stay.
 
+mod digest;
 mod lexer;
 mod parser;
 
@@ -62,6 +63,8 @@ pub struct Plugin {
     pub open: Option<Token>,
     /// The brace that closes it.
     pub close: Option<Token>,
+    /// All words of it with the braces, as CoreDNS keeps them.
+    words: Vec<Token>,
     /// Whether it stands in a snippet: its bytes are there.
     pub is_imported: bool,
 }

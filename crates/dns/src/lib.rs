@@ -4,6 +4,7 @@ pub mod autopath;
 pub mod client;
 pub mod conf;
 pub mod corefile;
+pub mod log;
 pub mod lookup;
 pub mod metrics;
 pub mod plugins;

@@ -164,8 +164,10 @@ pub fn remedies(
     // Lower than 1 would look names of one word up outside first.
     let ndots = u32::try_from(dots).unwrap_or(u32::MAX).clamp(1, 2);
     let absolute = format!("{name}.");
-    let mut remedies =
-        vec![Remedy { what: "a dot at its end".to_owned(), lookup: lookup(client, conf, &absolute, families, world) }];
+    let mut remedies = vec![Remedy {
+        what: "a dot at its end (not in an S3 or https endpoint)".to_owned(),
+        lookup: lookup(client, conf, &absolute, families, world),
+    }];
     if ndots < conf.ndots {
         let low = ResolvConf { ndots, ..conf.clone() };
         let lookup = lookup(client, &low, name, families, world);
@@ -227,7 +229,7 @@ mod tests {
         assert_eq!(
             costs,
             [
-                ("a dot at its end", 2),
+                ("a dot at its end (not in an S3 or https endpoint)", 2),
                 ("`ndots: 1` in the pod's dnsConfig", 2),
                 ("`autopath @kubernetes` and `pods verified` in CoreDNS", 2),
             ]

@@ -15,6 +15,8 @@ pub struct Reading {
     pub misses: f64,
     /// Queries that autopath answered.
     pub autopath: f64,
+    /// Whether autopath is in the Corefile that it runs with.
+    pub has_autopath: bool,
     /// Corefiles that could not be loaded.
     pub failed_reloads: f64,
     /// Panics.
@@ -46,6 +48,9 @@ impl Reading {
             "cache_hits_total" => self.hits += value,
             "cache_misses_total" => self.misses += value,
             "autopath_success_total" => self.autopath += value,
+            "plugin_enabled" => {
+                self.has_autopath |= value > 0.0 && label("name").is_some_and(|name| name == "autopath")
+            }
             "reload_failed_total" => self.failed_reloads += value,
             "panics_total" => self.panics += value,
             "reload_version_info" => self.version = label("value"),
@@ -72,6 +77,13 @@ impl Reading {
         (all >= 1.0).then(|| self.answers(code) / all)
     }
 
+    /// Queries for each answer that there is: a lookup ends at the first name that is there, and what is not there was asked
+    /// for on the way, or is nowhere. Nothing where no answer was one.
+    #[must_use]
+    pub fn queries_per_answer(&self) -> Option<f64> {
+        self.share("NXDOMAIN").filter(|missing| *missing < 1.0).map(|missing| 1.0 / (1.0 - missing))
+    }
+
     /// What was counted since an earlier reading. One that was started meanwhile has counted from nothing.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -87,6 +99,7 @@ impl Reading {
             hits: less(self.hits, earlier.hits),
             misses: less(self.misses, earlier.misses),
             autopath: less(self.autopath, earlier.autopath),
+            has_autopath: self.has_autopath,
             failed_reloads: less(self.failed_reloads, earlier.failed_reloads),
             panics: less(self.panics, earlier.panics),
             cpu: less(self.cpu, earlier.cpu),
@@ -102,6 +115,7 @@ impl Reading {
         self.hits += other.hits;
         self.misses += other.misses;
         self.autopath += other.autopath;
+        self.has_autopath |= other.has_autopath;
         self.failed_reloads += other.failed_reloads;
         self.panics += other.panics;
         self.cpu += other.cpu;
@@ -119,11 +133,14 @@ mod tests {
             coredns_dns_requests_total{family=\"1\",proto=\"tcp\",server=\"dns://:53\",type=\"A\",view=\"\",zone=\".\"} 1\n\
             coredns_dns_responses_total{plugin=\"forward\",rcode=\"NXDOMAIN\",server=\"dns://:53\",view=\"\",zone=\".\"} 3\n\
             coredns_dns_responses_total{plugin=\"\",rcode=\"NOERROR\",server=\"dns://:53\",view=\"\",zone=\".\"} 1e+00\n\
+            coredns_plugin_enabled{name=\"autopath\",server=\"dns://:53\",view=\"\",zone=\".\"} 1\n\
             coredns_reload_version_info{hash=\"sha512\",value=\"ab\"} 1\ncoredns_reload_failed_total 2\ncoredns_panics_total\n";
         let mut reading = Reading::default();
         text.lines().for_each(|line| reading.metric(line));
         assert_eq!((reading.queries(), reading.share("NXDOMAIN")), (5.0, Some(0.75)));
+        assert_eq!((reading.queries_per_answer(), Reading::default().queries_per_answer()), (Some(4.0), None));
         assert_eq!((reading.version.as_deref(), reading.failed_reloads), (Some("ab"), 2.0));
+        assert!(reading.has_autopath);
         let mut later = reading.clone();
         later.add(&reading);
         assert_eq!(later.since(&reading).queries(), 5.0);

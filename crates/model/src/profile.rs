@@ -115,8 +115,9 @@ pub struct Settings {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128))]
     pub modes: BTreeMap<String, Mode>,
-    /// Rules whose safe fixes the webhook makes in what is created or changed, before it is judged, such as
-    /// `accelerator-request-mismatch`. Default none.
+    /// Rules whose fixes the webhook makes in what is created, and in what a change brings, before it is judged: such as
+    /// `ndots-trap`, `grace-too-short`, `eviction-counted-as-failure`. Also fixes that may change behaviour, since the rule
+    /// is named; who creates an object is warned of each. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128), inner(length(max = 63), regex(pattern = RULE)))]
     pub fixes: Option<Vec<String>>,
@@ -411,7 +412,7 @@ impl Settings {
         self.modes.get(rule).or_else(|| self.modes.get(guarantee.name())).copied().unwrap_or(Mode::Enforce)
     }
 
-    /// Rules whose safe fixes the webhook makes.
+    /// Rules whose fixes the webhook makes.
     #[must_use]
     pub fn fixes(&self) -> Vec<&str> {
         list(self.fixes.as_deref(), &[])

@@ -242,8 +242,15 @@ impl<'a> Parser<'a> {
             self.odd("expected a plugin, found `{`", Some(name));
         }
         let is_imported = self.at.is_some_and(|at| self.of_snippets[at]);
-        let mut plugin =
-            Plugin { name: name.clone(), args: Vec::new(), lines: Vec::new(), open: None, close: None, is_imported };
+        let mut plugin = Plugin {
+            name: name.clone(),
+            args: Vec::new(),
+            lines: Vec::new(),
+            open: None,
+            close: None,
+            words: vec![name.clone()],
+            is_imported,
+        };
         let mut depth = 0;
         while self.next() {
             let Some(token) = self.token() else { break };
@@ -263,7 +270,10 @@ impl<'a> Parser<'a> {
                         plugin.close = Some(token.clone());
                     }
                 }
-                "import" if self.begins_line() => self.import()?,
+                "import" if self.begins_line() => {
+                    self.import()?;
+                    continue;
+                }
                 _ if depth == 0 && plugin.open.is_none() => plugin.args.push(token.clone()),
                 _ => match plugin.lines.last_mut() {
                     Some(line) if line.last().is_some_and(|last| last.last_line() == token.line) => {
@@ -272,6 +282,7 @@ impl<'a> Parser<'a> {
                     _ => plugin.lines.push(vec![token.clone()]),
                 },
             }
+            plugin.words.push(token.clone());
         }
         if depth > 0 {
             return self.fail("this `{` is never closed", plugin.open.as_ref());

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use bedplate_guarantees::check::{Run, object_findings};
 use bedplate_guarantees::{enforce, find};
-use bedplate_model::finding::{Finding, Place, Safety};
+use bedplate_model::finding::{Finding, Place};
 use bedplate_model::profile::Mode;
 use bedplate_model::workload::{Ask, kinds, unfold_live};
 use bedplate_model::{Confidence, Exemption, Node, Object, Profile, Severity, Value, Workload, names};
@@ -128,14 +128,19 @@ pub fn explain(request: &Request<'_>, run: Run<'_>) -> Answer {
     let mut fixed = None;
     if !wanted.is_empty() {
         let mut json = object.to_json();
+        // What was so before stays: a template that cannot change any more would refuse every later write, such as the
+        // one with which a queue starts the job.
+        let before = request.old.as_ref().filter(|_| request.operation == Operation::Update);
+        let before = before.map(|old| findings(old, &request.namespace, run)).unwrap_or_default();
         // A fix may be what makes another one possible; each round makes at least one edit or is the last.
         for _ in 0..MAX_ROUNDS {
             let next = findings(&Node::from_json(&json), &request.namespace, run)
                 .into_iter()
+                .filter(|found| !before.iter().any(|old| no_worse(found, old)))
                 .map(|(finding, _)| finding)
                 .filter(|finding| wanted.contains(&finding.rule) && exemption(finding, run).is_none())
                 .find_map(|finding| {
-                    let fix = finding.fix.as_ref().filter(|fix| fix.safety == Safety::Safe && !fix.edits.is_empty())?;
+                    let fix = finding.fix.as_ref().filter(|fix| !fix.edits.is_empty())?;
                     let (edited, operations) = patch::apply(&json, &fix.edits)?;
                     Some((edited, operations, finding.rule, fix.help.clone()))
                 });

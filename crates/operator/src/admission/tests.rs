@@ -249,6 +249,29 @@ fn a_fix_that_the_profile_asks_for_is_made_and_told() {
     assert!(!explained.allowed() && explained.patch.is_empty());
 }
 
+/// A queue starts a job that was there before its rule was listed: a change of its template would be refused.
+#[test]
+fn what_was_there_before_is_not_fixed_on_the_way() {
+    let job = |suspend: bool, container: &str| {
+        json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "j" }, "spec": { "suspend": suspend, "template": {
+            "spec": { "restartPolicy": "Never", "containers": [{ "name": container, "image": "docker.io/library/python:3.13",
+                "command": ["python", "train.py"], "env": [{ "name": "DATA", "value": "https://s3.eu-west-1.amazonaws.com" }],
+                "resources": { "requests": { "cpu": 1, "memory": "1Gi" }, "limits": { "nvidia.com/gpu": 2 } } }] } } } })
+    };
+    let asked = Asked::with("  fixes: [ndots-trap, grace-too-short]\n");
+    let (created, _) = asked.ask(&job(true, "a"), None);
+    assert_eq!(
+        created.patch,
+        [
+            json!({ "op": "add", "path": "/spec/template/spec/dnsConfig", "value": { "options": [{ "name": "ndots", "value": "2" }] } }),
+            json!({ "op": "add", "path": "/spec/template/spec/terminationGracePeriodSeconds", "value": 300 }),
+        ],
+        "named by the profile, so made though they change what the pod does"
+    );
+    let (started, _) = asked.ask(&job(false, "a"), Some(&job(true, "a")));
+    assert_eq!(started.patch, [] as [Value; 0]);
+}
+
 #[test]
 fn warnings_fit_into_a_header_and_stay_few() {
     let image = |n: u32| format!("registry.evil.example/{}{n}\u{7}\u{7f}:latest", "é".repeat(300));

@@ -56,6 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         print(simulate::EXAMPLE)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Action::Simulate(load @ simulate::Simulate { objects: Some(path), .. }) = &args.action {
+        return simulate::run(load, &simulate::objects(path)?).map(|()| ExitCode::SUCCESS);
+    }
     wait(async {
         if let Action::Top(options) = &args.action {
             let cluster = args.target.connect_for(Task::ApfTop, None).await?;

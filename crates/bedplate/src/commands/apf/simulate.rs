@@ -32,6 +32,10 @@ pub(super) struct Simulate {
     /// Print the default load, to begin with
     #[arg(long)]
     pub(super) example: bool,
+    /// All FlowSchemas and PriorityLevelConfigurations, instead of a cluster's: what `kubectl get
+    /// flowschemas,prioritylevelconfigurations -o yaml` prints
+    #[arg(long, value_name = "FILE")]
+    pub(super) objects: Option<PathBuf>,
     /// FlowSchemas and PriorityLevelConfigurations to add: shown before and after
     #[arg(long, value_name = "FILE")]
     with: Option<PathBuf>,
@@ -80,7 +84,21 @@ fn load(args: &Simulate) -> Result<(Vec<Source>, u64, Vec<String>), Error> {
     Ok((load, args.seconds.unwrap_or(60), Vec::new()))
 }
 
-/// The objects of a cluster with those of a file in their places.
+/// The objects of a file.
+pub(super) fn objects(path: &Path) -> Result<FlowControl, Error> {
+    let all = changed(&FlowControl::default(), path)?;
+    if all.schemas.is_empty() || all.levels.is_empty() {
+        return Err(Error::Other(format!(
+            "{}: {} FlowSchemas and {} PriorityLevelConfigurations; expected all of a cluster: kubectl get flowschemas,prioritylevelconfigurations -o yaml",
+            shown(path),
+            all.schemas.len(),
+            all.levels.len()
+        )));
+    }
+    Ok(all)
+}
+
+/// Objects with those of a file in their places.
 fn changed(flow_control: &FlowControl, path: &Path) -> Result<FlowControl, Error> {
     let mut changed = flow_control.clone();
     let (name, text) = (shown(path), read(path)?);

@@ -1,5 +1,6 @@
 //! `bedplate dns`: names in a cluster.
 
+mod clients;
 mod edit;
 mod explain;
 mod stats;

@@ -8,6 +8,7 @@ use bedplate_cluster::rights::Task;
 use bedplate_dns::autopath::has_it;
 use bedplate_dns::metrics::Reading;
 
+use super::clients;
 use crate::commands::cluster::{Target, wait};
 use crate::commands::{Error, print, table};
 
@@ -17,21 +18,32 @@ pub(super) struct Stats {
     /// Seconds between the two readings of its metrics
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
+    /// Also who asks, and for what, out of CoreDNS's log of queries, where its Corefile has `log`
+    #[arg(long)]
+    clients: bool,
+    /// How many of them, and of the names, are shown
+    #[arg(long, value_name = "COUNT", default_value_t = 10, requires = "clients", value_parser = clap::value_parser!(u32).range(1..=50))]
+    top: u32,
     #[command(flatten)]
     target: Target,
 }
 
 pub(super) fn run(stats: &Stats) -> Result<ExitCode, Error> {
     wait(async {
-        let cluster = stats.target.connect_for(Task::DnsStats, None).await?;
+        let task = if stats.clients { Task::DnsClients } else { Task::DnsStats };
+        let cluster = stats.target.connect_for(task, None).await?;
         let dns = cluster.dns_alone().await?;
         if dns.seen.deployments.is_empty() {
             return Err(Error::Other("no Deployment in kube-system serves the cluster's names".to_owned()));
         }
+        let notes = if stats.clients { clients::logged(&dns)? } else { Vec::new() };
         let before = cluster.dns_counted(&dns).await?;
         tokio::time::sleep(Duration::from_secs(stats.seconds.into())).await;
         let after = cluster.dns_counted(&dns).await?;
         print(&told(&before, &after, stats.seconds, dns.corefile().is_some_and(has_it)))?;
+        if stats.clients {
+            print(&clients::asked(&cluster, &dns, stats.seconds, stats.top as usize, &notes).await?)?;
+        }
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -71,11 +83,9 @@ fn told(before: &[Counted], after: &[Counted], seconds: u32, autopath: bool) -> 
     }
     rows.push(row("all", &all));
     let mut text = table(&rows) + &silent;
-    // A lookup ends at the first name that is there; what is not there was asked for on the way, or is nowhere.
-    if let Some(missing) = all.share("NXDOMAIN").filter(|missing| *missing < 1.0) {
+    if let Some(queries) = all.queries_per_answer() {
         text += &format!(
-            "\nfor each answer that there is, {:.1} queries; autopath is {}in the Corefile\n",
-            1.0 / (1.0 - missing),
+            "\nfor each answer that there is, {queries:.1} queries; autopath is {}in the Corefile\n",
             if autopath { "" } else { "not " }
         );
     }

@@ -2,6 +2,7 @@
 
 mod autopath_harms;
 mod autopath_silent;
+mod dotted_endpoint;
 mod host_network_dns_policy;
 mod ndots_trap;
 mod no_cache;
@@ -15,6 +16,7 @@ use crate::Rule;
 /// All of them.
 pub static RULES: &[&Rule] = &[
     &ndots_trap::RULE,
+    &dotted_endpoint::RULE,
     &search_of_many_names::RULE,
     &host_network_dns_policy::RULE,
     &autopath_silent::RULE,

@@ -77,19 +77,26 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
         if queries <= 2 {
             continue;
         }
-        let help = "set `ndots: 2` in the pod's `dnsConfig`, or end the host name with a dot";
+        // Elsewhere the name is in what is signed, or in a certificate: see `dotted-endpoint`.
+        let help = if field.str().is_some_and(hosts::may_be_dotted) {
+            "set `ndots: 2` in the pod's `dnsConfig`, or end the host name with a dot"
+        } else {
+            "set `ndots: 2` in the pod's `dnsConfig`"
+        };
         let mut finding =
             Finding::new(&field, format!("every lookup of `{host}` costs {queries} DNS queries, two would do"))
                 .label("looked up with ndots: 5")
                 .evidence(queries, 2);
-        for name in hosts::lost_to_musl(pods, 2) {
+        let lost = hosts::lost_to_musl(pods, 2);
+        for name in &lost {
             finding = finding.note(format!(
                 "with `ndots: 2` an image with musl (Alpine) finds `{name}` no longer: write `{name}.{}`",
                 cx.settings.cluster_domain()
             ));
         }
         let edit = || Edit::Set(dns.key("options").path(), json!([{"name": "ndots", "value": "2"}]));
-        finding = if dns.key("options").exists() {
+        // Nothing is edited that is known to lose a name.
+        finding = if dns.key("options").exists() || !lost.is_empty() {
             finding.help(help)
         } else {
             finding.fix(Fix::unsafe_(help, vec![edit()]))
@@ -107,7 +114,9 @@ mod tests {
     #[test]
     fn what_the_remedy_would_break_is_told_with_it() {
         let text = "apiVersion: kubeflow.org/v1\nkind: PyTorchJob\nmetadata: {name: train, namespace: research}\nspec:\n  pytorchReplicaSpecs:\n    Worker:\n      template:\n        spec:\n          containers:\n            - name: pytorch\n              image: docker.io/pytorch/pytorch:2.7.0\n              args: [\"--store=redis://feast.ml.svc:6379\", \"--tracking=http://mlflow.ml:5000\", \"--data=https://s3.eu-west-1.amazonaws.com\"]\n";
-        let notes = found(&RULE, text).remove(0).notes;
+        let found = found(&RULE, text).remove(0);
+        assert!(found.fix.is_some_and(|fix| fix.edits.is_empty()), "a person writes that name in full first");
+        let notes = found.notes;
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].contains("`feast.ml.svc`") && notes[0].contains("feast.ml.svc.cluster.local"), "{notes:?}");
     }
