@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import _core
+
 # The type of an array's elements in numpy, JAX and torch, and in a safetensors file.
 TYPES = {
     "bool": "BOOL",
@@ -179,6 +181,19 @@ class Room:
     """Gives the array, when its bytes are there. Each call gives the same."""
 
 
+ON_PAGES = 1 << 20
+"""From so many bytes on, room for a tensor begins on a page: the device writes right into it."""
+
+
+def _on_pages(nbytes: int) -> Any:
+    """A buffer in memory of its own, whose pages are there."""
+    memory = _core.Memory(nbytes)
+    buffer = memory_at(memory.address, nbytes)
+    # As long as a tensor over it is.
+    buffer.owner = memory
+    return buffer
+
+
 def room_for(kind: str, spelled: str, dtype: str, shape: list[int]) -> Room:
     """Makes room for an array as it was saved."""
     names = {file: name for name, file in TYPES.items()}
@@ -187,7 +202,12 @@ def room_for(kind: str, spelled: str, dtype: str, shape: list[int]) -> Room:
         torch = _torch()
         if torch is None:
             raise ImportError("the checkpoint holds tensors of torch: import torch before the state is resumed")
-        tensor = torch.empty(shape, dtype=getattr(torch, plain))
+        tensor = torch.empty(shape, dtype=getattr(torch, plain), device="meta")
+        nbytes = tensor.numel() * tensor.element_size()
+        if nbytes >= ON_PAGES:
+            tensor = torch.frombuffer(_on_pages(nbytes), dtype=tensor.dtype).view(shape)
+        else:
+            tensor = torch.empty(shape, dtype=tensor.dtype)
         whole = torch.view_as_complex(tensor) if spelled == "complex128" else tensor
         return Room(tensor.data_ptr(), tensor.numel() * tensor.element_size(), tensor, lambda: whole)
     if kind in ("bytes", "bytearray", "array"):

@@ -342,7 +342,11 @@ class Guard:
 
     def save(self) -> None:
         """Saves the last step now, and returns when that is durable."""
-        if self._is_elsewhere() or self._step is None or self._saved == self._step:
+        if self._is_elsewhere() or self._step is None:
+            return
+        # This very step may be on its way.
+        self._wait(None)
+        if self._saved == self._step:
             return
         self._start_save(final=True)
         self._wait(None)

@@ -2,6 +2,7 @@
 
 import array
 import collections
+import gc
 import random
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -275,3 +276,19 @@ def test_values_of_jax_come_back_in_place_of_the_old_ones(tmp_path):
     assert isinstance(found["w"], jax.Array) and found["w"].tolist() == params["w"].tolist()
     assert found["b"].dtype == "bfloat16" and found["b"].tolist() == [1, 1, 1]
     assert jax.random.uniform(found["key"]) == jax.random.uniform(params["key"])
+
+
+def test_a_save_of_the_step_that_is_being_written_waits_for_that_one(tmp_path):
+    with bedplate.Guard(tmp_path / "run", {"a": np.ones(1 << 22)}, every=1) as guard:
+        guard.step(1)
+        guard.save()
+    assert len(list((tmp_path / "run").glob("step-*"))) == 1
+
+
+def test_a_large_tensor_outlives_the_guard_that_restored_it(tmp_path):
+    state = {"a": torch.arange(3 << 18, dtype=torch.float32)}
+    save(tmp_path / "run", state)
+    # Nothing is there to fill: the tensor that was read is the one of the state.
+    restored = load(tmp_path / "run", {"a": None})["a"]
+    gc.collect()
+    assert torch.equal(restored, state["a"])

@@ -3,6 +3,7 @@
 mod admission;
 mod apf;
 mod audit;
+mod checkpoint;
 mod corpus;
 mod dns;
 mod flood;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Flood(flood::Options),
     /// A loader that opens small objects by name, with and without autopath and a low ndots; writes benches/RESULTS-dns.md
     Dns(dns::Options),
+    /// A state of torch tensors saved and restored, beside torch's ways and the device; writes benches/RESULTS-checkpoint.md
+    Checkpoint(checkpoint::Options),
 }
 
 /// How to measure.
@@ -178,6 +181,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Apf(options) => return apf::run(options),
         Command::Flood(options) => return flood::run(options),
         Command::Dns(options) => return dns::run(options),
+        Command::Checkpoint(options) => return checkpoint::run(options),
     };
     eprintln!("xtask: building bedplate, optimised: about 2 min");
     let bedplate = run::bedplate(true)?;

@@ -228,6 +228,7 @@ pub(crate) fn read(reads: Vec<(Source<'_>, To<'_>)>) -> Result<u64> {
     }
     let read = each(jobs, buffer, |(source, window, to), buffer| match to {
         To::Nowhere => source.read(&window, buffer, |_| ()),
+        To::Block(_, memory) if source.fits(&window, memory) => source.read(&window, memory, |_| ()),
         To::Block(_, memory) => source.read(&window, buffer, |bytes| memory.copy_from_slice(bytes)),
         To::Scattered(runs, put) => source.read_runs(&window, &runs, buffer, put),
     })?;
@@ -241,6 +242,12 @@ impl Source<'_> {
         let from = (window.start / block * block).max(start);
         let to = window.end.next_multiple_of(block).min(start + self.record.bytes());
         (from..to, to.next_multiple_of(PAGE) - from / PAGE * PAGE)
+    }
+
+    /// Whether these bytes of the file can be read to where they belong, without a copy: whole blocks and pages.
+    fn fits(&self, window: &Range<u64>, memory: &[u8]) -> bool {
+        let (range, needed) = self.read_for(window);
+        range == *window && needed == memory.len() as u64 && is_worth_no_copy(memory, window.start)
     }
 
     /// Reads these bytes of the file, verifies their blocks and gives them to `take`.
