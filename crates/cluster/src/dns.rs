@@ -305,7 +305,7 @@ impl Cluster {
         let begun = Instant::now();
         let known = |pod: &str| before.iter().find(|one| one.pod == pod);
         let mut broken: BTreeMap<String, u32> = BTreeMap::new();
-        let mut changed: BTreeMap<String, Option<Instant>> = BTreeMap::new();
+        let mut watched: BTreeMap<String, Watched> = BTreeMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
             let now = self.dns_counted(dns).await.map_err(|error| error.to_string())?;
@@ -327,18 +327,13 @@ impl Cluster {
                 };
                 broken.remove(&one.pod);
                 match old.and_then(|old| old.reading.as_ref().ok()) {
-                    Some(old) if reading.failed_reloads > old.failed_reloads => {
-                        return Err(format!("{} could not load the new Corefile", one.pod));
-                    }
-                    Some(old)
-                        if !wanted.is_loaded(
-                            reading,
-                            old,
-                            changed.entry(one.pod.clone()).or_default(),
-                            Instant::now(),
-                        ) =>
-                    {
-                        waiting.push(one.pod.clone())
+                    Some(old) => {
+                        let watched = watched.entry(one.pod.clone()).or_insert_with(|| Watched::new(old));
+                        match wanted.load(reading, old, watched, Instant::now()) {
+                            Load::Failed => return Err(format!("{} could not load the new Corefile", one.pod)),
+                            Load::Loaded if one.ready => {}
+                            Load::Loaded | Load::Waiting => waiting.push(one.pod.clone()),
+                        }
                     }
                     // One that came meanwhile has read the new one.
                     _ if !one.ready => waiting.push(one.pod.clone()),
@@ -491,15 +486,48 @@ impl Wanted {
         Self { digest, has_autopath: has_it(corefile) }
     }
 
-    /// Whether a pod has loaded it. `changed` keeps since when it shows another hash than before.
-    fn is_loaded(&self, now: &Reading, old: &Reading, changed: &mut Option<Instant>, at: Instant) -> bool {
+    /// What a pod has made of it. The hash that a pod shows is of what it has tried last, loaded or not.
+    fn load(&self, now: &Reading, old: &Reading, watched: &mut Watched, at: Instant) -> Load {
+        if now.failed_reloads > watched.failed {
+            (watched.failed, watched.broken) = (now.failed_reloads, now.version.clone());
+        }
+        let end = if watched.broken.is_some() && watched.broken == now.version { Load::Failed } else { Load::Loaded };
         let differs = now.version != old.version;
         if self.digest.is_some() && now.version == self.digest {
-            // The hash of one that could not be loaded is shown, too, and stays; but not what it would do.
-            return differs || now.failed_reloads == 0.0 || now.has_autopath == self.has_autopath;
+            // Shown all the time: it may have failed before anybody looked, but then it does not do what it would do.
+            let holds = differs || now.failed_reloads == 0.0 || now.has_autopath == self.has_autopath;
+            return if holds { end } else { Load::Waiting };
         }
-        let since = differs.then(|| *changed.get_or_insert(at));
-        since.is_some_and(|since| self.digest.is_none() || at.duration_since(since) > OTHERWISE)
+        let since = differs.then(|| *watched.changed.get_or_insert(at));
+        match since {
+            Some(since) if self.digest.is_none() || at.duration_since(since) > OTHERWISE => end,
+            _ => Load::Waiting,
+        }
+    }
+}
+
+/// What a pod has made of a Corefile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    Waiting,
+    Loaded,
+    Failed,
+}
+
+/// What was seen of a pod while it was waited for.
+#[derive(Clone, Debug)]
+struct Watched {
+    /// Since when it shows another hash than before.
+    changed: Option<Instant>,
+    /// How many it could not load.
+    failed: f64,
+    /// The hash of the last of them: of this change, or of one before it that came late.
+    broken: Option<String>,
+}
+
+impl Watched {
+    fn new(old: &Reading) -> Self {
+        Self { changed: None, failed: old.failed_reloads, broken: None }
     }
 }
 
@@ -545,22 +573,46 @@ mod tests {
             ..Reading::default()
         };
         let begun = Instant::now();
-        let mut changed = None;
-        let mut after = |seconds: u64, now: Reading, old: &str, digest: Option<&str>| {
+        let steps = |digest: Option<&str>, old: Reading, steps: &[(u64, Reading, Load)]| {
             let wanted = Wanted { digest: digest.map(str::to_owned), has_autopath: true };
-            let old = shows(old, now.failed_reloads, now.has_autopath);
-            wanted.is_loaded(&now, &old, &mut changed, begun + Duration::from_secs(seconds))
+            let mut watched = Watched::new(&old);
+            for (seconds, now, expected) in steps {
+                let at = begun + Duration::from_secs(*seconds);
+                assert_eq!(wanted.load(now, &old, &mut watched, at), *expected, "{now:?} after {old:?}");
+            }
         };
+        let new = Some("new");
         // It has had the new one all the time.
-        assert!(after(0, shows("new", 0.0, true), "new", Some("new")));
-        assert!(after(0, shows("new", 1.0, true), "new", Some("new")), "another failed, earlier");
-        assert!(!after(0, shows("new", 1.0, false), "new", Some("new")), "what it could not load it has not loaded");
-        // First comes what was changed before.
-        assert!(!after(0, shows("old", 0.0, false), "old", Some("new")));
-        assert!(!after(20, shows("between", 0.0, false), "old", Some("new")));
-        assert!(after(90, shows("new", 0.0, true), "old", Some("new")));
+        steps(new, shows("new", 0.0, true), &[(0, shows("new", 0.0, true), Load::Loaded)]);
+        // So it has, and another failed, earlier; what it could not load it has not loaded.
+        steps(new, shows("new", 1.0, true), &[(0, shows("new", 1.0, true), Load::Loaded)]);
+        steps(new, shows("new", 1.0, false), &[(0, shows("new", 1.0, false), Load::Waiting)]);
+        // First comes what was changed before, whole or broken.
+        for failed in [0.0, 1.0] {
+            steps(
+                new,
+                shows("old", 0.0, false),
+                &[
+                    (0, shows("old", 0.0, false), Load::Waiting),
+                    (20, shows("between", failed, false), Load::Waiting),
+                    (90, shows("new", failed, true), Load::Loaded),
+                    (99, shows("new", failed + 1.0, true), Load::Failed),
+                ],
+            );
+        }
         // A CoreDNS that reckons in another way is waited for a little longer.
-        assert!(after(171, shows("other", 0.0, true), "old", Some("new")));
-        assert!(after(0, shows("other", 0.0, true), "", None));
+        let other = |failed| [(0, shows("other", failed, true), Load::Waiting)];
+        steps(
+            new,
+            shows("old", 0.0, false),
+            &[&other(0.0)[..], &[(151, shows("other", 0.0, true), Load::Loaded)]].concat(),
+        );
+        steps(
+            new,
+            shows("old", 0.0, false),
+            &[&other(1.0)[..], &[(151, shows("other", 1.0, true), Load::Failed)]].concat(),
+        );
+        steps(None, shows("", 0.0, false), &[(0, shows("other", 0.0, true), Load::Loaded)]);
+        steps(None, shows("", 0.0, false), &[(0, shows("other", 1.0, true), Load::Failed)]);
     }
 }
