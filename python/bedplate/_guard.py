@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -654,8 +655,16 @@ def _places(tree: Tree) -> tuple[list[int], int]:
 
 
 def _workers_were_ended(error: BaseException) -> bool:
-    """torch tells so of DataLoader workers that got the same notice, when the next batch is fetched: between two steps."""
-    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+    """torch tells so of DataLoader workers that got the same notice, when the next batch is fetched: between two steps.
+
+    A batch that lies with a worker as a file is not there any more: then it is the connection that torch tells of.
+    """
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return True
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, (EOFError, OSError)) and any(
+        frame.f_globals.get("__name__") == "torch.utils.data.dataloader" for frame in frames
+    )
 
 
 def _speak() -> None:

@@ -88,6 +88,35 @@ def test_a_notice_to_the_whole_group_kills_dataloader_workers_and_not_the_save(j
         assert "is durable" in one.text()
 
 
+def test_a_batch_that_went_with_its_worker_costs_no_save(job):
+    """The file descriptor of a batch was asked for when its worker was gone: an EOFError, and the last steps were lost."""
+    one = job(
+        script="""
+        import os, signal, sys
+        import torch
+        import bedplate
+
+        class Data(torch.utils.data.Dataset):
+            def __len__(self):
+                return 8
+
+            def __getitem__(self, index):
+                if index == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    raise EOFError
+                return torch.zeros(1)
+
+        with bedplate.Guard(sys.argv[1], {"a": 1}) as guard:
+            batches = iter(torch.utils.data.DataLoader(Data(), batch_size=1))
+            for step in guard.resume(range(8)):
+                next(batches)
+                guard.step(step)
+        """
+    )
+    assert one.ended() == 143, one.text()
+    assert "saving step 1" in one.text() and "is durable" in one.text()
+
+
 def test_a_worker_that_is_ended_alone_ends_and_does_not_save(job):
     one = job(
         script="""
