@@ -187,24 +187,29 @@ impl Cluster {
         Ok(facts)
     }
 
-    /// What every pod of CoreDNS has counted, read through the API server.
-    ///
-    /// # Errors
-    /// No rights, no answer of the API server.
-    pub async fn dns_counted(&self, dns: &Dns) -> Result<Vec<Counted>, Error> {
-        let port = dns.corefile().and_then(metrics_port).unwrap_or(9153);
+    /// The pods of CoreDNS.
+    async fn dns_pods(&self, dns: &Dns) -> Result<Vec<Value>, Error> {
         let resource = self.kind("", "Pod").ok_or_else(|| Error::NoSuchResource("pods".to_owned()))?;
         let mut pods = Vec::new();
         self.list(resource, Some(NAMESPACE), false, |pod| {
             let labels = &pod["metadata"]["labels"];
             let own = !dns.selector.is_empty()
                 && dns.selector.iter().all(|(label, value)| labels.get(label).is_some_and(|found| found == value));
-            // One that is going counts no more.
-            if own && pod["metadata"].get("deletionTimestamp").is_none() {
-                pods.push(pod);
-            }
+            pods.extend(own.then_some(pod));
         })
         .await?;
+        Ok(pods)
+    }
+
+    /// What every pod of CoreDNS has counted, read through the API server.
+    ///
+    /// # Errors
+    /// No rights, no answer of the API server.
+    pub async fn dns_counted(&self, dns: &Dns) -> Result<Vec<Counted>, Error> {
+        let port = dns.corefile().and_then(metrics_port).unwrap_or(9153);
+        let mut pods = self.dns_pods(dns).await?;
+        // One that is going counts no more.
+        pods.retain(|pod| pod["metadata"].get("deletionTimestamp").is_none());
         let mut counted = Vec::new();
         for pod in pods {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();

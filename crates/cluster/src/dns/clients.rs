@@ -53,20 +53,11 @@ impl Cluster {
     /// # Errors
     /// No rights, no answer of the API server.
     pub async fn dns_asked(&self, dns: &Dns, seconds: u32) -> Result<(Sample, Vec<Logged>), Error> {
-        let resource = self.kind("", "Pod").ok_or_else(|| Error::NoSuchResource("pods".to_owned()))?;
-        let mut pods = Vec::new();
-        self.list(resource, Some(NAMESPACE), false, |pod| {
-            let labels = &pod["metadata"]["labels"];
-            let own = dns.selector.iter().all(|(label, value)| labels.get(label).is_some_and(|found| found == value));
-            if own && !dns.selector.is_empty() {
-                let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-                pods.push((text("/metadata/name"), text("/spec/containers/0/name")));
-            }
-        })
-        .await?;
         let mut sample = Sample::default();
         let mut logs = Vec::new();
-        for (pod, container) in pods {
+        for pod in self.dns_pods(dns).await? {
+            let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (pod, container) = (text("/metadata/name"), text("/spec/containers/0/name"));
             let path = format!(
                 "/api/v1/namespaces/{NAMESPACE}/pods/{pod}/log?container={container}&sinceSeconds={seconds}&limitBytes={MOST_BYTES}&timestamps=true"
             );
