@@ -152,7 +152,10 @@ fn hint(source: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem => {
             ": the filesystem is mounted read-only, or turned so after an error of its device; what was published is whole"
         }
-        io::ErrorKind::PermissionDenied => ": give this user the right to it (fsGroup or runAsUser of the pod)",
+        // An object store tells of its own rights.
+        io::ErrorKind::PermissionDenied if source.raw_os_error().is_some() => {
+            ": give this user the right to it (fsGroup or runAsUser of the pod)"
+        }
         io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => ": free space, or keep fewer checkpoints",
         _ => "",
     }

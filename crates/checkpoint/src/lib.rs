@@ -33,8 +33,8 @@
 //! ```
 //!
 //! Layers: `format`, `name`, `safetensors`, `region`, `retention` and `reuse` decide, without a file or a clock; `store`,
-//! `writer`, `checkpoint` and `transfer` carry out; [`Files`] is the edge to storage. The format:
-//! `docs/checkpoint-format.md`.
+//! `writer`, `checkpoint` and `transfer` carry out; [`Files`] is the edge to storage, with a filesystem behind it (`disk`)
+//! or, with the feature `remote`, an object store (`remote`). The format: `docs/checkpoint-format.md`.
 
 mod checkpoint;
 mod disk;
@@ -46,6 +46,8 @@ mod format;
 mod measure;
 mod name;
 mod region;
+#[cfg(feature = "remote")]
+mod remote;
 mod retention;
 mod reuse;
 mod safetensors;
@@ -65,5 +67,5 @@ pub use name::StepId;
 pub use region::Region;
 pub use retention::{Best, Direction, Health, Known, Retention, Verdict};
 pub use safetensors::{Entry, Header};
-pub use store::{Pruning, Resume, Store};
+pub use store::{Access, Pruning, Resume, Store, is_url};
 pub use writer::{Info, Publication, Save, Saved, State, Tensor, Writer};

@@ -108,6 +108,21 @@ impl Files for Counted {
     fn free(&self) -> Option<u64> {
         self.files.free()
     }
+    fn put(&self, path: &str, temporary: &str, bytes: &[u8]) -> io::Result<()> {
+        self.files.put(path, temporary, bytes)
+    }
+    fn stage(&self, staging: &str, temporary: &str, manifest: &[u8]) -> io::Result<()> {
+        self.files.stage(staging, temporary, manifest)
+    }
+    fn publish(&self, staging: &str, checkpoint: &str, manifest: &[u8]) -> io::Result<()> {
+        self.files.publish(staging, checkpoint, manifest)
+    }
+    fn hide(&self, folder: &str) -> io::Result<Option<String>> {
+        self.files.hide(folder)
+    }
+    fn delete(&self, hidden: &str) -> io::Result<()> {
+        self.files.delete(hidden)
+    }
 }
 
 impl WriteAt for CountedFile {

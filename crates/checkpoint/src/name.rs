@@ -35,6 +35,12 @@ impl StepId {
         format!("{self}.tmp-{attempt}")
     }
 
+    /// The attempt whose staging folder this is, also when it was given up.
+    pub(crate) fn attempt(self, folder: &str) -> Option<u32> {
+        let number = folder.strip_prefix(&format!("{self}.tmp-"))?;
+        number.split_once('.').map_or(number, |(number, _)| number).parse().ok()
+    }
+
     /// The file with the tensors (or `blobs`) that a rank writes for this step.
     pub(crate) fn data_file(self, rank: u32, blobs: bool) -> String {
         format!("{self}.rank-{rank:05}{}.safetensors", if blobs { ".blobs" } else { "" })

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::checkpoint::{Checkpoint, Depth, read_json};
 use crate::disk::Disk;
@@ -16,6 +17,33 @@ use crate::retention::{Health, Known, Retention, Verdict, decide};
 #[derive(Clone)]
 pub struct Store {
     pub(crate) files: Arc<dyn Files>,
+}
+
+/// How an object store is asked.
+#[derive(Clone)]
+pub struct Access {
+    /// A request that got no answer is sent again for so long.
+    pub patience: Duration,
+    /// Where the credentials are, and the address of a service of one's own: variables such as `AWS_ACCESS_KEY_ID`.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Access {
+    /// As the environment of this process says.
+    #[must_use]
+    pub fn from_env(patience: Duration) -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self { patience, environment: std::env::vars_os().filter_map(text).collect() }
+    }
+}
+
+/// Whether a place is a URL and not a folder.
+#[must_use]
+pub fn is_url(place: &str) -> bool {
+    let plain = |scheme: &str| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    place.split_once("://").is_some_and(|(scheme, _)| plain(scheme))
 }
 
 /// What to go on from.
@@ -50,6 +78,23 @@ impl Store {
     #[must_use]
     pub fn at(folder: &Path) -> Self {
         Self::on(Arc::new(Disk::new(folder)))
+    }
+
+    /// The store at a place as a user gives it: a URL such as `s3://bucket/run-7`, or else a folder. Nothing is asked of it
+    /// yet.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a URL that is no place for checkpoints, or when this program was built without the feature
+    /// `remote`.
+    pub fn open(place: &Path, access: &Access) -> Result<Self> {
+        let Some(url) = place.to_str().filter(|place| is_url(place)) else { return Ok(Self::at(place)) };
+        #[cfg(feature = "remote")]
+        return Ok(Self::on(Arc::new(crate::remote::open(url, access)?)));
+        #[cfg(not(feature = "remote"))]
+        {
+            let _ = access;
+            Err(Error::Input(format!("{url} is in an object store, and this program was built for folders only")))
+        }
     }
 
     /// The store behind other storage than a folder.
@@ -273,47 +318,11 @@ impl Store {
 
     /// Takes a folder out of sight, durably, and then deletes it. One that is not there is no error.
     pub(crate) fn discard(&self, folder: &str) -> Result<()> {
-        self.hide(folder)?.map_or(Ok(()), |hidden| self.delete(&hidden))
+        self.hide(folder)?.map_or(Ok(()), |hidden| self.files.delete(&hidden).map_err(self.io("delete", &hidden)))
     }
 
-    /// Takes a folder out of sight, durably; gives its new name, and `None` where there is no such folder.
     fn hide(&self, folder: &str) -> Result<Option<String>> {
-        let mut number = 0;
-        loop {
-            let hidden = name::gone(folder, number);
-            match self.files.rename(folder, &hidden) {
-                Ok(()) => {
-                    self.files.sync_folder("").map_err(self.io("sync", ""))?;
-                    return Ok(Some(hidden));
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                // An earlier deletion of the same name did not come to its end.
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists)
-                        && number < 1000 =>
-                {
-                    number += 1;
-                }
-                Err(error) => return Err(self.io("move out of sight", folder)(error)),
-            }
-        }
-    }
-
-    /// Deletes a folder that is out of sight. Another process may do the same.
-    fn delete(&self, folder: &str) -> Result<()> {
-        let gone = |result: std::io::Result<()>, path: &str| match result {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.io("delete", path)(error)),
-            _ => Ok(()),
-        };
-        let names = match self.files.list(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(self.io("list", folder))?,
-        };
-        for name in names {
-            let path = name::join(folder, &name);
-            gone(self.files.remove_file(&path), &path)?;
-        }
-        gone(self.files.remove_folder(folder), folder)
+        self.files.hide(folder).map_err(self.io("move out of sight", folder))
     }
 
     /// Discards what a crash left behind, of the kinds that `which` says. That it is out of sight is what counts: what
@@ -321,7 +330,7 @@ impl Store {
     pub(crate) fn sweep(&self, which: impl Fn(Folder) -> bool) -> Result<()> {
         for (name, folder) in self.folders()?.into_iter().filter(|(_, folder)| which(*folder)) {
             if let Some(hidden) = if folder == Folder::Gone { Some(name) } else { self.hide(&name)? } {
-                let _ = self.delete(&hidden);
+                let _ = self.files.delete(&hidden);
             }
         }
         Ok(())

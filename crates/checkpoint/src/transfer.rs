@@ -13,7 +13,7 @@ use crate::safetensors::PAGE;
 /// Bytes that are read or written at once, and how many threads do so. Measured: 8 MiB x 4 is as fast as an NVMe volume;
 /// more threads gain nothing, smaller pieces lose.
 pub(crate) const PIECE: u64 = 8 << 20;
-const THREADS: usize = 4;
+pub(crate) const THREADS: usize = 4;
 
 /// Where checksums are cut. Smaller: a slice reads less that it does not need. Larger: the list of checksums is shorter.
 pub(crate) const BLOCK: u64 = 1 << 20;
@@ -46,13 +46,14 @@ impl DerefMut for Aligned {
     }
 }
 
-/// Does jobs with a few threads, each with a buffer of its own of `buffer` bytes. The first error ends it.
+/// Does jobs with so many threads at most, each with a buffer of its own of `buffer` bytes. The first error ends it.
 fn each<J: Send, R: Send>(
     jobs: Vec<J>,
+    threads: usize,
     buffer: u64,
     work: impl Fn(J, &mut [u8]) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let threads = THREADS.min(jobs.len());
+    let threads = threads.min(jobs.len());
     let queue = Mutex::new(jobs.into_iter());
     let failed = AtomicBool::new(false);
     let run = || -> Result<Vec<R>> {
@@ -105,7 +106,7 @@ pub(crate) fn write(
         end += bytes.len() as u64;
     }
     let source = |index: usize| if index == 0 { header } else { contents[index - 1] };
-    let cut = each(pieces(0..end).collect(), PIECE.min(end.next_multiple_of(PAGE)), |piece, buffer| {
+    let cut = each(pieces(0..end).collect(), THREADS, PIECE.min(end.next_multiple_of(PAGE)), |piece, buffer| {
         let mut sums = Vec::new();
         // What was copied and is not yet written.
         let mut copied = piece.start..piece.start;
@@ -168,7 +169,7 @@ pub(crate) fn unchanged(pairs: &[(&[u8], &Record, &DataFile)]) -> Vec<bool> {
         })
     };
     let mut result = vec![false; pairs.len()];
-    for (index, same) in each(jobs, 0, |index, _| Ok((index, same(index)))).unwrap_or_default() {
+    for (index, same) in each(jobs, THREADS, 0, |index, _| Ok((index, same(index)))).unwrap_or_default() {
         result[index] = same;
     }
     result
@@ -201,8 +202,10 @@ pub(crate) enum To<'a> {
 pub(crate) fn read(reads: Vec<(Source<'_>, To<'_>)>) -> Result<u64> {
     let mut jobs = Vec::new();
     let mut buffer = PAGE;
+    let mut threads = 1;
     for (source, to) in reads {
         let start = source.record.start;
+        threads = threads.max(source.file.at_once());
         let mut add = |window: Range<u64>, to| {
             buffer = buffer.max(source.read_for(&window).1);
             jobs.push((source, window, to));
@@ -226,7 +229,7 @@ pub(crate) fn read(reads: Vec<(Source<'_>, To<'_>)>) -> Result<u64> {
             }
         }
     }
-    let read = each(jobs, buffer, |(source, window, to), buffer| match to {
+    let read = each(jobs, threads, buffer, |(source, window, to), buffer| match to {
         To::Nowhere => source.read(&window, buffer, |_| ()),
         To::Block(_, memory) if source.fits(&window, memory) => source.read(&window, memory, |_| ()),
         To::Block(_, memory) => source.read(&window, buffer, |bytes| memory.copy_from_slice(bytes)),

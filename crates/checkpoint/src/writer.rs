@@ -143,6 +143,20 @@ impl Store {
         Ok(writer)
     }
 
+    /// Clears away what earlier attempts to save this checkpoint left, and gives the number of the next.
+    fn next_attempt(&self, id: StepId) -> Result<u32> {
+        let mut next = 0;
+        for name in self.files.list("").map_err(self.io("list", ""))? {
+            if let Some(attempt) = id.attempt(&name) {
+                next = next.max(attempt.saturating_add(1));
+                if Folder::parse(&name) == Some(Folder::Staging(id)) {
+                    self.discard(&name)?;
+                }
+            }
+        }
+        Ok(next)
+    }
+
     fn next_generation(&self, owner: &str, now: u64) -> Result<u64> {
         loop {
             let writers = self.writers()?;
@@ -184,12 +198,11 @@ impl Store {
             Err(error) if !error.is_damage() => return Err(error),
             Err(_) => {}
         }
-        let temporary = format!("{begin}{generation}");
-        self.write_json(&temporary, &StoreFile { run: run.to_owned() })?;
-        match self.files.rename(&temporary, name::STORE) {
+        let bytes = seal(&StoreFile { run: run.to_owned() }).map_err(Error::Input)?;
+        match self.files.put(name::STORE, &format!("{begin}{generation}"), &bytes) {
             // A newer writer took it away, and writes its own.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            other => other.map_err(self.io("create", name::STORE))?,
+            other => other.map_err(|error| self.cannot_write(name::STORE, bytes.len() as u64, error))?,
         }
         self.files.sync_folder("").map_err(self.io("sync", ""))?;
         self.require_run(run)
@@ -355,11 +368,11 @@ impl Writer {
         part.blobs.sort_by(|a, b| a.name.cmp(&b.name));
 
         let path = name::join(&staging, &name::part(rank));
-        let temporary = format!("{path}.tmp");
-        self.store.write_json(&temporary, &part)?;
+        let bytes = seal(&part).map_err(Error::Input)?;
         // Seen by the publisher, which may be on another machine, only when all that it lists is durable.
         files.sync_folder(&staging).map_err(self.store.io("sync", &staging))?;
-        files.rename(&temporary, &path).map_err(self.store.io("create", &path))?;
+        let put = files.put(&path, &format!("{path}.tmp"), &bytes);
+        put.map_err(|error| self.store.cannot_write(&path, bytes.len() as u64, error))?;
         Ok((part, saved))
     }
 
@@ -500,23 +513,18 @@ impl Writer {
         check_parts(&manifest, &parts).map_err(Error::Input)?;
         Checkpoint::new(files, staging.clone(), manifest.clone(), parts)?.verify(depth)?;
 
+        let bytes = seal(&manifest).map_err(Error::Input)?;
+        let staged = files.stage(&staging, &format!("{}.tmp-{rank}", name::MANIFEST), &bytes);
         let path = name::join(&staging, name::MANIFEST);
-        let temporary = format!("{path}.tmp-{rank}");
-        // What an earlier try of this rank left.
-        let _ = files.remove_file(&temporary);
-        self.store.write_json(&temporary, &manifest)?;
-        files.rename(&temporary, &path).map_err(self.store.io("create", &path))?;
-        files.sync_folder(&staging).map_err(self.store.io("sync", &staging))?;
+        staged.map_err(|error| self.store.cannot_write(&path, bytes.len() as u64, error))?;
         // When everything is in the staging folder, see `Store::take_over`.
         self.require_newest()?;
-        match files.rename(&staging, &id.to_string()) {
+        match files.publish(&staging, &id.to_string(), &bytes) {
             Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
-                return Err(Error::AlreadyPublished { path: self.store.place(), id });
+                Err(Error::AlreadyPublished { path: self.store.place(), id })
             }
-            other => other.map_err(self.store.io("publish", &staging))?,
+            other => other.map_err(self.store.io("publish", &staging)).map(|()| Publication::Published(id)),
         }
-        files.sync_folder("").map_err(self.store.io("sync", ""))?;
-        Ok(Publication::Published(id))
     }
 
     /// Saves a step of a run with one rank, and publishes it.
@@ -524,9 +532,9 @@ impl Writer {
     /// # Errors
     /// As of [`Writer::save_part`] and [`Writer::publish`]; nothing is left of the save then.
     pub fn save(&mut self, step: u64, state: &State<'_>, info: &Info) -> Result<(StepId, Saved)> {
-        let save = Save { step, attempt: 0, world_size: 1 };
-        // What is left of an earlier try that could not even be given up.
-        self.give_up(save)?;
+        // What is left of an earlier try: an object store remembers that it was given up, and takes the next number.
+        let attempt = self.store.next_attempt(StepId { step, generation: self.generation })?;
+        let save = Save { step, attempt, world_size: 1 };
         let saved = self.save_part(save, 0, state)?;
         match self.publish(save, 0, info, Depth::Structure) {
             Ok(Publication::Published(id)) => Ok((id, saved)),

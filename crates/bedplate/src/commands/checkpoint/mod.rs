@@ -10,8 +10,9 @@ mod verify;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use bedplate_checkpoint::{Checkpoint, Manifest, Metric, StepId, Store};
+use bedplate_checkpoint::{Access, Checkpoint, Manifest, Metric, StepId, Store};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// List the checkpoints of a folder: steps, sizes, metrics, health
+    /// List the checkpoints of a run: steps, sizes, metrics, health
     Ls(ls::Args),
     /// Read every byte and say what is damaged
     Verify(verify::Args),
@@ -51,12 +52,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     }
 }
 
+/// How long a user waits for an object store that does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Where the checkpoints are, and how to tell.
 #[derive(clap::Args, Debug)]
 struct Place {
-    /// The folder with the checkpoints of a run
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The folder with the checkpoints of a run, or its URL
+    #[arg(value_name = "DIR|URL")]
+    place: PathBuf,
     /// How to write it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -73,7 +77,7 @@ enum Format {
 impl Place {
     /// The store, and its checkpoints, the newest first.
     fn open(&self) -> Result<(Store, Vec<StepId>), Error> {
-        let store = Store::at(&self.folder);
+        let store = Store::open(&self.place, &Access::from_env(PATIENCE))?;
         let steps = store.steps()?;
         Ok((store, steps))
     }
@@ -83,7 +87,7 @@ impl Place {
         let (store, steps) = self.open()?;
         if steps.is_empty() {
             let what = "there are no checkpoints; give the folder whose folders begin with `step-`";
-            return Err(Error::Other(format!("{}: {what}", self.folder.display())));
+            return Err(Error::Other(format!("{}: {what}", self.place.display())));
         }
         Ok((store, steps))
     }
