@@ -44,12 +44,17 @@ pub fn target() -> PathBuf {
 
 /// Builds `bedplate` and gives its path.
 pub fn bedplate(release: bool) -> Result<PathBuf> {
-    let mut build = cargo(&["build", "--quiet", "--package", "bedplate"]);
+    program("bedplate", release)
+}
+
+/// Builds a package whose program has its name, and gives the program's path.
+pub fn program(package: &str, release: bool) -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--quiet", "--package", package]);
     if release {
         build.arg("--release");
     }
     succeed(&mut build)?;
-    Ok(target().join(if release { "release" } else { "debug" }).join("bedplate"))
+    Ok(target().join(if release { "release" } else { "debug" }).join(package))
 }
 
 /// Runs a command, and gives its standard output. An exit code in `accepted` counts as success.

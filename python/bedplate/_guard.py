@@ -111,14 +111,20 @@ def _grace(grace: float | None) -> tuple[float, str]:
     return DEFAULT_GRACE, "the default of Kubernetes; set BEDPLATE_GRACE_SECONDS to the pod's"
 
 
+def _place(dir: str | os.PathLike[str]) -> Path | str:
+    """A folder, or the URL of a bucket and a prefix: not a path, which has no two slashes in it."""
+    return dir.rstrip("/") if isinstance(dir, str) and re.match(r"[a-z0-9]+://", dir) else Path(dir)
+
+
 def estimate(
     dir: str | os.PathLike[str], state: Mapping[str, Any], grace: float | None = None, seconds: float = 0.3
 ) -> Estimate:
     """Measures what a last save of this state into this folder would take; writes there for about `seconds`, and leaves
     nothing. Changes no checkpoint and takes over from no writer."""
-    folder = Path(dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return _estimate(Tree(state).nbytes, _core.measure(folder, 1 << 30, seconds), grace)
+    place = _place(dir)
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
+    return _estimate(Tree(state).nbytes, _core.measure(place, 1 << 30, seconds), grace)
 
 
 def _estimate(nbytes: int, bandwidth: float, grace: float | None) -> Estimate:
@@ -157,7 +163,8 @@ class _Rest(Generic[T]):
 class Guard:
     """Guards a training loop.
 
-    `dir`: a folder of this run alone, on storage that outlives the pod. `state`: what is saved, by name: objects with
+    `dir`: a folder of this run alone, on storage that outlives the pod, or the URL of a prefix in a bucket, `s3://…`, `gs://…`,
+    `az://…`, for a job of one rank; the credentials are those of the environment. `state`: what is saved, by name: objects with
     `state_dict` and `load_state_dict`, random number generators, arrays, numbers, texts, and lists and dicts of them. Values
     that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`.
 
@@ -200,15 +207,23 @@ class Guard:
         self.rank, self.world_size = (rank, world_size) if rank is not None and world_size is not None else found
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"there is no rank {self.rank} of {self.world_size}")
-        self.dir = Path(dir)
+        self.dir = _place(dir)
+        if self.world_size > 1 and not isinstance(self.dir, Path):
+            raise ValueError(
+                f"{self.dir} is in a bucket, and {self.world_size} ranks agree on a step through a folder that all of them "
+                "see: give such a folder"
+            )
         self.state = state
         self._seconds, self._steps = _every(every)
-        self._run = run or self.dir.resolve().name or "run"
+        here = self.dir.resolve().name if isinstance(self.dir, Path) else self.dir.rpartition("/")[2]
+        self._run = run or here or "run"
         self._keep, self._keep_every, self._best = keep, keep_every, _best(best)
         self._grace = grace
         _grace(grace)
         self._exit_code, self._signals, self._rng, self._strict = exit_code, tuple(signals), rng, strict
-        self._ranks = Ranks(self.dir, self.rank, self.world_size, rank_deadline) if self.world_size > 1 else None
+        self._ranks: Ranks | None = None
+        if self.world_size > 1 and isinstance(self.dir, Path):
+            self._ranks = Ranks(self.dir, self.rank, self.world_size, rank_deadline)
         self._writer: _core.Writer | None = None
         self._nbytes = 0
         self._lost = False
@@ -263,7 +278,8 @@ class Guard:
         _speak()
         notice.listen(self._signals)
         try:
-            self.dir.mkdir(parents=True, exist_ok=True)
+            if isinstance(self.dir, Path):
+                self.dir.mkdir(parents=True, exist_ok=True)
             owner = f"{socket.gethostname()} process {os.getpid()}"
             if self._ranks is not None and self.rank > 0:
                 self._writer = _core.Writer.join(self.dir, self._run, self._ranks.follow())

@@ -5,7 +5,7 @@ mod memory;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,11 +67,11 @@ impl Writer {
 
 #[pymethods]
 impl Writer {
-    /// Becomes the writer of a folder. `now` in seconds since 1970.
+    /// Becomes the writer of a folder or URL. `now` in seconds since 1970.
     #[staticmethod]
     fn take_over(py: Python<'_>, folder: PathBuf, run: &str, owner: &str, now: u64) -> PyResult<Self> {
         let written = Arc::new(AtomicU64::new(0));
-        let counted = store::Store::at(&folder).counted(Arc::clone(&written));
+        let counted = open(&folder)?.counted(Arc::clone(&written));
         let writer = py.detach(|| counted.take_over(run, owner, now)).map_err(raised)?;
         Ok(Self::new(writer, written))
     }
@@ -80,7 +80,7 @@ impl Writer {
     #[staticmethod]
     fn join(py: Python<'_>, folder: PathBuf, run: &str, generation: u64) -> PyResult<Self> {
         let written = Arc::new(AtomicU64::new(0));
-        let counted = store::Store::at(&folder).counted(Arc::clone(&written));
+        let counted = open(&folder)?.counted(Arc::clone(&written));
         let writer = py.detach(|| counted.join(run, generation)).map_err(raised)?;
         Ok(Self::new(writer, written))
     }
@@ -225,7 +225,17 @@ impl Writer {
 #[pyfunction]
 fn measure(py: Python<'_>, folder: PathBuf, most: u64, enough: f64) -> PyResult<f64> {
     let enough = Duration::try_from_secs_f64(enough).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    py.detach(|| store::Store::at(&folder).measure(most, enough)).map_err(raised)
+    let store = open(&folder)?;
+    py.detach(|| store.measure(most, enough)).map_err(raised)
+}
+
+/// How long a request to an object store is sent again when it gets no answer: a service that is away for a moment costs no
+/// save, and one that is gone does not hold a job that is to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The store in a folder, or at a URL.
+fn open(place: &Path) -> PyResult<store::Store> {
+    store::Store::open(place, &store::Access::from_env(PATIENCE)).map_err(raised)
 }
 
 /// A save, from step, attempt and number of ranks.

@@ -20,11 +20,13 @@ TRAIN = Path(__file__).with_name("train.py")
 class Job:
     """A training process."""
 
-    def __init__(self, zygote: subprocess.Popen, folder: Path, *arguments: str, script: Path, **environment: str) -> None:
+    def __init__(
+        self, zygote: subprocess.Popen, folder: Path, place: str, *arguments: str, script: Path, **environment: str
+    ) -> None:
         self.log = folder.with_name(f"{folder.name}-{time.monotonic_ns()}.log")
         self.exit = self.log.with_suffix(".exit")
         request = {
-            "arguments": [str(script), str(folder), *arguments],
+            "arguments": [str(script), place, *arguments],
             "environment": {**os.environ, "OMP_NUM_THREADS": "1", **environment},
             "log": str(self.log),
             "exit": str(self.exit),
@@ -80,20 +82,58 @@ def zygote():
 
 @pytest.fixture
 def job(tmp_path: Path, zygote: subprocess.Popen):
-    """Starts jobs on `tmp_path/run`, and leaves none behind."""
+    """Starts jobs on `tmp_path/run`, or on the URL `place`, and leaves none behind."""
     jobs: list[Job] = []
 
-    def start(*arguments: str, folder: Path | None = None, script: str | Path = TRAIN, **environment: str) -> Job:
+    def start(
+        *arguments: str,
+        folder: Path | None = None,
+        place: str | None = None,
+        script: str | Path = TRAIN,
+        **environment: str,
+    ) -> Job:
         if isinstance(script, str):
             path = tmp_path / f"script-{len(jobs)}.py"
             path.write_text(textwrap.dedent(script))
             script = path
-        jobs.append(Job(zygote, folder or tmp_path / "run", *arguments, script=script, **environment))
+        folder = folder or tmp_path / "run"
+        jobs.append(Job(zygote, folder, place or str(folder), *arguments, script=script, **environment))
         return jobs[-1]
 
     yield start
     for one in jobs:
         one.close()
+
+
+class Bucket:
+    """A bucket of a real S3 server on loopback."""
+
+    url = "s3://checkpoints/run-7"
+
+    def __init__(self) -> None:
+        program = os.environ.get("BEDPLATE_S3")
+        if program is None:
+            pytest.fail("BEDPLATE_S3 is not set: run `cargo xtask python`, or set it to the program bedplate-s3")
+        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        lines = iter(self._process.stdout.readline, "\n")
+        self.environment = dict(line.rstrip("\n").split("=", 1) for line in lines)
+
+    def stop_after(self, requests: int) -> None:
+        """The server is gone after so many more requests."""
+        self._process.stdin.write(f"stop {requests}\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "stops\n"
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+@pytest.fixture
+def bucket():
+    one = Bucket()
+    yield one
+    one.close()
 
 
 @pytest.fixture(autouse=True)

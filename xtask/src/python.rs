@@ -28,6 +28,8 @@ pub(crate) fn test() -> Result<(u32, u32)> {
     let mut pytest = Command::new(bin.join("pytest"));
     // The package that was installed, not the folder beside the tests.
     pytest.current_dir(folder.join("tests")).env("PYTHONPATH", site).stdout(Stdio::piped());
+    // A real S3 server on loopback.
+    pytest.env("BEDPLATE_S3", run::program("bedplate-s3", false)?);
     let mut child = pytest.spawn().map_err(|error| format!("pytest: {error}"))?;
     let mut counted = None;
     if let Some(stdout) = child.stdout.take() {

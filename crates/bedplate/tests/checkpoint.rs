@@ -261,3 +261,75 @@ fn names_that_would_write_to_the_terminal_are_shown_harmless() {
         assert!(!run.bedplate(&[command, "hostile"]).contains('\u{1b}'));
     }
 }
+
+/// A run in a bucket of a real S3 server.
+struct Bucket(bedplate_s3::Server, tempfile::TempDir);
+
+impl Bucket {
+    fn new() -> Self {
+        let bucket = Self(bedplate_s3::Server::start(), tempfile::tempdir().unwrap());
+        let mut writer = bucket.store().take_over("llama-7", "pod llama-0 (uid 1a2b)", 1_790_000_000).unwrap();
+        for (step, loss) in [(100, 0.5), (200, 0.25)] {
+            let weight = vec![step as u8; 4 * 300];
+            let frozen = [7; 64];
+            let tensor = |name, data| Tensor { name, dtype: DType::F32, shape: vec![300], global: None, data };
+            let base = Tensor { name: "base", dtype: DType::U8, shape: vec![64], global: None, data: &frozen };
+            let state = State { tensors: vec![tensor("weight", &weight), base], blobs: vec![("loader", b"shard 17")] };
+            let metrics = [("loss".to_owned(), loss)].into();
+            let info = Info { created: 1_790_000_000 + step, metrics, ..Info::default() };
+            writer.save(step, &state, &info).unwrap();
+        }
+        bucket
+    }
+
+    fn store(&self) -> Store {
+        let patience = std::time::Duration::from_secs(2);
+        let access = bedplate_checkpoint::Access { patience, environment: self.0.environment() };
+        Store::open("s3://checkpoints/run".as_ref(), &access).unwrap()
+    }
+
+    /// Exit code, and what was printed to both outputs, without the port that is new each time.
+    fn bedplate(&self, args: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_bedplate"))
+            .arg("checkpoint")
+            .args(args)
+            .envs(self.0.environment())
+            .current_dir(self.1.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let text = text.replace(&self.0.address().to_string(), "127.0.0.1:9000");
+        format!("{text}exit {}", output.status.code().unwrap())
+    }
+}
+
+#[test]
+fn a_bucket_is_told_of_as_a_folder_is() {
+    let bucket = Bucket::new();
+    let url = "s3://checkpoints/run";
+    insta::assert_snapshot!(bucket.bedplate(&["ls", url]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["verify", url]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["show", url, "--step", "100"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["diff", url, "100", "200"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["export", url, "model.safetensors"]), @"");
+    assert!(bucket.1.path().join("model.safetensors").exists());
+    insta::assert_snapshot!(bucket.bedplate(&["prune", url, "--last", "1", "--yes"]), @"");
+    assert_eq!(bucket.store().steps().unwrap().len(), 1);
+
+    let name = "step-000000000200-g00000001";
+    let object = bucket.0.object(&format!("run/{name}/{name}.rank-00000.safetensors"));
+    let mut bytes = std::fs::read(&object).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(object, bytes).unwrap();
+    insta::assert_snapshot!(bucket.bedplate(&["verify", url]), @"");
+}
+
+#[test]
+fn what_is_wrong_with_a_bucket_is_one_line() {
+    let bucket = Bucket::new();
+    insta::assert_snapshot!(bucket.bedplate(&["verify", "s3://checkpoints/nothing"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["ls", "s3://elsewhere/run"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["ls", "ftp://checkpoints/run"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["ls", "s3://key:hush@checkpoints/run"]), @"");
+}
