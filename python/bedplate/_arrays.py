@@ -227,10 +227,8 @@ def room_for(kind: str, spelled: str, dtype: str, shape: list[int]) -> Room:
             raise ImportError(f"the checkpoint holds arrays of {plain}: import ml_dtypes before") from None
         element = numpy.dtype(getattr(ml_dtypes, plain))
     nbytes = math.prod(shape) * element.itemsize
-    if nbytes >= ON_PAGES:
-        held = numpy.frombuffer(_on_pages(nbytes), element).reshape(shape)
-    else:
-        held = numpy.empty(shape, element)
+    large = nbytes >= ON_PAGES
+    held = numpy.frombuffer(_on_pages(nbytes), element).reshape(shape) if large else numpy.empty(shape, element)
 
     def finish() -> Any:
         value = held
