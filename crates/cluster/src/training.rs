@@ -251,9 +251,17 @@ fn job(trial: &Trial<'_>) -> Value {
                             "limits": { "memory": format!("{}Mi", 1024 + 4 * mebibytes) },
                         },
                         "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
-                        "volumeMounts": [{ "name": "checkpoints", "mountPath": "/checkpoints" }],
+                        "terminationMessagePolicy": "FallbackToLogsOnError",
+                        "volumeMounts": [
+                            { "name": "checkpoints", "mountPath": "/checkpoints" },
+                            // Which torch wants, and small images have not.
+                            { "name": "temporary", "mountPath": "/tmp" },
+                        ],
                     }],
-                    "volumes": [{ "name": "checkpoints", "persistentVolumeClaim": { "claimName": claim } }],
+                    "volumes": [
+                        { "name": "checkpoints", "persistentVolumeClaim": { "claimName": claim } },
+                        { "name": "temporary", "emptyDir": {} },
+                    ],
                 },
             },
         },

@@ -39,12 +39,12 @@ try:
 
     framework = "torch " + torch.__version__
     torch.set_num_threads(1)
-except ImportError:
+except ImportError as why:
     torch = None
     try:
         import numpy
-    except ImportError:
-        fail("the image has neither torch nor numpy: give the one that your trainings run in")
+    except ImportError as error:
+        fail(f"the image can import neither torch ({why}) nor numpy ({error}): give the one that your trainings run in")
     framework = "numpy " + numpy.__version__
 
 
