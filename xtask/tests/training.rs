@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
-#[allow(dead_code)]
+#[allow(dead_code, clippy::print_stdout)]
 #[path = "../src/python.rs"]
 mod python;
 
