@@ -213,6 +213,41 @@ pub fn script(shell: &str, text: &str, settings: &Settings) -> Pid1 {
     }
 }
 
+/// What is to be said where [`may_become`] holds.
+pub const MAY_BECOME: &str =
+    "bash from 5.1 on mostly becomes the last command of such a line, older ones stay; `exec` makes sure.";
+
+/// Whether bash from 5.1 on becomes the last command of a script although there are others: it is a simple one, without
+/// redirections, the last of a plain list, and those before it only make ready for it.
+#[must_use]
+pub fn may_become(words: &[&str], text: &str) -> bool {
+    const BLOCKS: &[&str] = &["if", "for", "while", "until", "case", "select", "function", "time", "trap", "{", "!"];
+    const READY: &[&str] = &[
+        "cd", "set", "shopt", "export", "unset", "source", ".", "ulimit", "umask", "mkdir", "pip", "pip3", "uv",
+        "true", ":", "test", "[",
+    ];
+    let steps = steps(text);
+    let Some((last, before)) = steps.split_last() else { return false };
+    let block = |step: &Step<'_>| {
+        step.forks
+            || step.text.ends_with('}')
+            || BLOCKS.contains(&step.text.split_whitespace().next().unwrap_or_default())
+    };
+    let begin = |step: &Step<'_>| step.text.as_ptr() as usize - text.as_ptr() as usize;
+    let between: Vec<&str> =
+        steps.windows(2).map(|pair| &text[begin(&pair[0]) + pair[0].text.len()..begin(&pair[1])]).collect();
+    // `a; b && c` is `a; (b && c)`, whose last one is no simple command.
+    let nested = between.split_last().is_some_and(|(last, before)| {
+        !last.contains([';', '\n']) && before.iter().any(|between| between.contains([';', '\n']))
+    });
+    words.iter().any(|word| base(word) == "bash")
+        && !nested
+        && before.iter().all(|step| READY.contains(&step.program()) || step.program().contains('='))
+        && !steps.iter().any(block)
+        && !last.text.contains(['<', '>'])
+        && text.trim_end().trim_end_matches(';').ends_with(last.text)
+}
+
 /// Whether a script says what to do on a signal.
 #[must_use]
 pub fn traps(text: &str) -> bool {
@@ -416,6 +451,33 @@ mod tests {
             Pid1::Exec("python a.py -n $(nproc) 2>&1".into())
         );
         assert_eq!(read(&["sh", "-c", "python a.py"]), Pid1::Shell("python a.py".into()));
+    }
+
+    /// As bash 5.2.15 does it.
+    #[test]
+    fn bash_becomes_the_last_command_of_a_plain_list() {
+        for text in
+            ["cd . && a", "set -e; cd .; a b;", "true || cd .; a", "cd .\na\n", "pip install b >log 2>&1; A=b; a"]
+        {
+            assert!(may_become(&["bash", "-c", text], text), "{text}");
+        }
+        assert!(!may_become(&["sh", "-c", "cd . && a"], "cd . && a"));
+        for text in [
+            "a; echo done",
+            "cd . && a 2>&1",
+            "cd .; true && a",
+            "{ cd .; a; }",
+            "(cd .; a)",
+            "if b; then a; fi",
+            "b & a",
+            "cd . && time a",
+            "for i in 1; do a; done",
+            "trap b EXIT; a",
+            "cd . && ! a",
+            "",
+        ] {
+            assert!(!may_become(&["bash", "-c", text], text), "{text}");
+        }
     }
 
     #[test]

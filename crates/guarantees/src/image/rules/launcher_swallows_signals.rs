@@ -4,7 +4,7 @@ use bedplate_model::workload::kinds::Shape;
 use bedplate_model::{Confidence, Finding, Purpose, Settings, Workload};
 
 use super::{start, words};
-use crate::command::{Init, Pid1, base, pid1, steps, traps, way, without_prefixes};
+use crate::command::{Init, MAY_BECOME, Pid1, base, may_become, pid1, steps, traps, way, without_prefixes};
 use crate::{BuildContext, Context, Findings, rule};
 
 rule! {
@@ -293,7 +293,9 @@ fn shell(line: &Line<'_>, script: &str, settings: &Settings) -> Finding {
     let mut finding = Finding::new(line.place.clone(), what)
         .note(format!("The script is `{}`.", script.trim().chars().take(80).collect::<String>()))
         .help("start the last command with `exec`, or move the others to an init container");
-    if let [only] = steps(script)[..]
+    if may_become(&line.words, script) {
+        finding = finding.confidence(Confidence::Low).note(MAY_BECOME);
+    } else if let [only] = steps(script)[..]
         && !only.forks
     {
         finding = finding
