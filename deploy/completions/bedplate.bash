@@ -1956,7 +1956,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__prove)
-            opts="-n -q -h --kubeconfig --context --request-timeout --namespace --quiet --requests --seconds --concurrency --p99 --name --lookups --image --help admission deletion fairness dns"
+            opts="-n -q -h --kubeconfig --context --request-timeout --namespace --quiet --image --requests --seconds --concurrency --p99 --name --lookups --claim --storage-class --state --grace --help admission deletion fairness dns training"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1979,6 +1979,10 @@ _bedplate() {
                     return 0
                     ;;
                 -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --image)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2006,7 +2010,19 @@ _bedplate() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --image)
+                --claim)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --storage-class)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2018,7 +2034,7 @@ _bedplate() {
             return 0
             ;;
         bedplate__subcmd__rbac)
-            opts="-h --help audit plan apply rollback uninstall prove prove-fairness prove-dns impact unlock trail apf apf-controllers dns dns-stats dns-clients apf-top"
+            opts="-h --help audit plan apply rollback uninstall prove prove-fairness prove-dns prove-training impact unlock trail apf apf-controllers dns dns-stats dns-clients apf-top"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

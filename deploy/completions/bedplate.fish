@@ -122,14 +122,18 @@ complete -c bedplate -n "__fish_bedplate_using_subcommand serve" -s h -l help -d
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l context -d 'Context of the kubeconfig [default: the current one]' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l request-timeout -d 'Seconds that the API server may be silent' -r
-complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s n -l namespace -d 'The namespace that objects are tried in, nothing is created but the pod of `dns`; a flood is sent into those of users, where there are any' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s n -l namespace -d 'The namespace that objects are tried in, nothing is created but what `dns` and `training` run; a flood is sent into those of users, where there are any' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l image -d 'The image that `dns` and `training` run: for `dns` one with a shell, and python3, getent or ping, whose C library is tried (by default busybox); for `training` one of yours, with Python, torch or numpy, and the package `bedplate`' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l requests -d 'Most requests of the flood' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l seconds -d 'Longest time of the flood' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l concurrency -d 'Clients that flood at once' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l p99 -d 'The p99 of the controller\'s requests, in milliseconds, up to which the guarantee holds' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l name -d 'The name that is looked up: one outside the cluster' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l lookups -d 'How often it is looked up' -r
-complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l image -d 'The image of the pod: with a shell, and python3, getent or ping; its C library is what is tried' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l claim -d 'A PersistentVolumeClaim for the checkpoints: a folder in it is used, and removed; by default one is made, and goes with the job' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l storage-class -d 'The storage class of the claim that is made; by default the cluster\'s own' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l state -d 'Megabytes of the state that is saved: as many as a training of yours has, to see how long that takes' -r
+complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -l grace -d 'Seconds that the pod is given to end' -r
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s q -l quiet -d 'Only what got through or could not be tried'
 complete -c bedplate -n "__fish_bedplate_using_subcommand prove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c bedplate -n "__fish_bedplate_using_subcommand impact; and not __fish_seen_subcommand_from delete help" -l kubeconfig -d 'The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod\'s own account]' -r -F

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -182,12 +183,12 @@ class Room:
 
 
 ON_PAGES = 1 << 20
-"""From so many bytes on, room for a tensor begins on a page: the device writes right into it."""
+"""From so many bytes on, room for an array begins on a page: the device writes right into it."""
 
 
 def _on_pages(nbytes: int) -> Any:
-    """A buffer in memory of its own, whose pages are there."""
-    memory = _core.Memory(nbytes)
+    """A buffer in memory of its own. Its pages are made when they are read into, by the threads that read."""
+    memory = _core.Memory(nbytes, touched=False)
     buffer = memory_at(memory.address, nbytes)
     # As long as a tensor over it is.
     buffer.owner = memory
@@ -225,7 +226,9 @@ def room_for(kind: str, spelled: str, dtype: str, shape: list[int]) -> Room:
         if ml_dtypes is None:
             raise ImportError(f"the checkpoint holds arrays of {plain}: import ml_dtypes before") from None
         element = numpy.dtype(getattr(ml_dtypes, plain))
-    held = numpy.empty(shape, element)
+    nbytes = math.prod(shape) * element.itemsize
+    large = nbytes >= ON_PAGES
+    held = numpy.frombuffer(_on_pages(nbytes), element).reshape(shape) if large else numpy.empty(shape, element)
 
     def finish() -> Any:
         value = held

@@ -506,7 +506,7 @@ class Guard:
 
     def _allocate(self, nbytes: int) -> None:
         try:
-            self._memory = _core.Memory(nbytes)
+            self._memory = _core.Memory(nbytes, touched=True)
         except MemoryError as error:
             log.warning("%s: a save will try again", error)
 
@@ -521,7 +521,7 @@ class Guard:
         if self._memory is None or self._memory.nbytes < end:
             # The old one goes first: there may not be room for both.
             self._memory = None
-            self._memory = _core.Memory(end)
+            self._memory = _core.Memory(end, touched=True)
         base = self._memory.address
         pieces = []
         for leaf, place in zip(tree.leaves.values(), places, strict=True):

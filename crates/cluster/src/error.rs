@@ -152,6 +152,9 @@ pub enum Error {
     /// CoreDNS, in a sentence.
     #[error("{0}")]
     Dns(String),
+    /// The drill of training, in a sentence.
+    #[error("{0}")]
+    Training(String),
     /// Anything else that the server says.
     #[error("{what}: {why}")]
     Server {

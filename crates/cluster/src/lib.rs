@@ -12,6 +12,7 @@ pub mod audit;
 pub mod bundle;
 mod config;
 pub mod dns;
+mod drill;
 pub mod error;
 pub mod fairness;
 pub mod flood;
@@ -30,6 +31,7 @@ pub mod resource;
 pub mod rights;
 pub mod standing;
 pub mod trail;
+pub mod training;
 mod transport;
 pub mod unlock;
 mod uses;
@@ -335,12 +337,13 @@ impl Cluster {
         self.ask(place.asked("create"), request).await
     }
 
-    /// Deletes an object, or with an empty name all of the place's.
+    /// Deletes an object, or with an empty name all of the place's; what it owns goes too, as with kubectl (without a word
+    /// of that, the API server would leave the pods of a Job behind).
     ///
     /// # Errors
     /// A refusal, no rights, no such object.
     pub async fn delete(&self, place: Place<'_>, dry_run: bool) -> Result<(), Error> {
-        let path = format!("{}{}", place.path(), if dry_run { "?dryRun=All" } else { "" });
+        let path = format!("{}?propagationPolicy=Background{}", place.path(), if dry_run { "&dryRun=All" } else { "" });
         let verb = if place.name.is_empty() { "deletecollection" } else { "delete" };
         self.ask(place.asked(verb), Request::delete(path).body(Vec::new())).await.map(drop)
     }

@@ -35,6 +35,8 @@ pub enum Task {
     ProveFairness,
     /// `bedplate prove dns`, which runs a pod.
     ProveDns,
+    /// `bedplate prove training`, which runs a job and evicts its pod.
+    ProveTraining,
     /// `bedplate impact`.
     Impact,
     /// `bedplate unlock` and `bedplate lock`.
@@ -57,7 +59,7 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Audit,
         Self::Plan,
         Self::Apply,
@@ -66,6 +68,7 @@ impl Task {
         Self::Prove,
         Self::ProveFairness,
         Self::ProveDns,
+        Self::ProveTraining,
         Self::Impact,
         Self::Unlock,
         Self::Trail,
@@ -89,6 +92,7 @@ impl Task {
             Self::Prove => "prove",
             Self::ProveFairness => "prove-fairness",
             Self::ProveDns => "prove-dns",
+            Self::ProveTraining => "prove-training",
             Self::Impact => "impact",
             Self::Unlock => "unlock",
             Self::Trail => "trail",
@@ -154,7 +158,7 @@ const fn better(tasks: &'static [Task], verbs: &'static [&'static str], what: Wh
 
 use Task::{
     Apf, ApfControllers, ApfTop, Apply, Audit, Dns, DnsClients, DnsStats, Impact, Plan, Prove, ProveDns, ProveFairness,
-    Rollback, Trail, Uninstall, Unlock,
+    ProveTraining, Rollback, Trail, Uninstall, Unlock,
 };
 use What::{Kinds, Named, Paths, Texts, These, Within, Workloads};
 
@@ -284,8 +288,12 @@ const TABLE: &[Row] = &[
     // Over WebSockets it is read, and created by 1.35 (`AuthorizePodWebsocketUpgradeCreatePermission`).
     row(&[Apply], &["get", "create"], These("", &["pods/portforward"]), "each CoreDNS is asked for a name, before and after"),
     row(&[ProveDns], &["create", "get", "delete"], These("", &["pods"]), "the pod that looks names up"),
-    row(&[ProveDns], &["get"], PROFILES, "the settings that hold"),
-    row(&[ProveDns], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed"),
+    row(&[ProveTraining], &["create", "delete"], These("batch", &["jobs"]), "the job that trains"),
+    row(&[ProveTraining], &["create"], These("", &["persistentvolumeclaims"]), "where its checkpoints go, unless --claim names a place"),
+    row(&[ProveTraining], &["list"], These("", &["pods"]), "how far its pods are"),
+    row(&[ProveTraining], &["create"], These("", &["pods/eviction"]), "its first pod is evicted, as a drain does it"),
+    row(&[ProveDns, ProveTraining], &["get"], PROFILES, "the settings that hold"),
+    row(&[ProveDns, ProveTraining], &["patch"], These(names::GROUP, &["stabilityprofiles/status"]), "what the drill showed"),
     row(&[Dns], &["get"], These("", &["pods"]), "what the pod's resolv.conf has"),
     row(&[Dns], &["get"], These("", &["services"]), "which names of the search list there are"),
     row(&[ApfTop], &["get"], Paths(&[METRICS]), "seats, queues, waits and refusals of each lane"),

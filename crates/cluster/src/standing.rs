@@ -87,6 +87,15 @@ impl Cluster {
         self.proven_by(Guarantee::Dns, holds, Shown { refused, through, untried: 0 }, message).await
     }
 
+    /// Says what became of a training that was evicted.
+    ///
+    /// # Errors
+    /// No rights.
+    pub async fn proven_training(&self, holds: bool, message: &str) -> Result<(), Error> {
+        let (refused, through) = if holds { (1, 0) } else { (0, 1) };
+        self.proven_by(Guarantee::Training, holds, Shown { refused, through, untried: 0 }, message).await
+    }
+
     async fn proven_by(&self, of: Guarantee, holds: bool, shown: Shown, message: &str) -> Result<(), Error> {
         self.stand(|guarantee, _, time| {
             if guarantee != of {

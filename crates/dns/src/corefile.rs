@@ -133,6 +133,17 @@ impl Corefile {
         self.blocks.iter().filter(|block| !block.is_snippet())
     }
 
+    /// The server blocks that know the cluster's names, each with the cluster's domain: the first zone of `kubernetes` that
+    /// is no reverse one, of its block where it names none (CoreDNS `plugin/kubernetes/setup.go`).
+    pub fn clusters(&self) -> impl Iterator<Item = (&ServerBlock, String)> {
+        self.servers().filter_map(|block| {
+            let args = &block.plugin("kubernetes")?.args;
+            let zones = if args.is_empty() { &block.keys } else { args }.iter().map(|key| Zone::of(&key.text));
+            let mut domains = zones.filter(|zone| !zone.is_reverse() && !zone.name.is_empty());
+            domains.next().map(|zone| (block, zone.name))
+        })
+    }
+
     /// Whether this is the configuration of a NodeLocal DNSCache: it binds the link-local
     /// address that the kubelets are told to ask.
     #[must_use]
@@ -221,6 +232,17 @@ mod tests {
     use super::*;
 
     const DEFAULT: &str = "# cluster DNS\n.:53 {\n    errors\n    health {\n       lameduck 5s\n    }\n    ready\n    kubernetes cluster.local in-addr.arpa {\n       pods insecure\n    }\n    forward . /etc/resolv.conf {\n       max_concurrent 1000\n    }\n    cache 30\n}\n";
+
+    #[test]
+    fn the_clusters_domain_is_the_first_zone_of_kubernetes_that_is_no_reverse_one() {
+        let domains = |text: &str| {
+            let file = Corefile::parse(text).unwrap();
+            file.clusters().map(|(_, domain)| domain).collect::<Vec<_>>()
+        };
+        assert_eq!(domains(".:53 {\n  kubernetes in-addr.arpa cluster.local ip6.arpa\n}\n"), ["cluster.local"]);
+        assert_eq!(domains("k8s.example.:53 10.0.0.0/8 {\n  kubernetes\n}\n"), ["k8s.example"]);
+        assert_eq!(domains(". {\n  kubernetes\n}\nexample.org {\n  whoami\n}\n"), [""; 0]);
+    }
 
     #[test]
     fn the_default_corefile_is_read_with_every_byte_in_place() {

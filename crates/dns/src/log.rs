@@ -227,15 +227,6 @@ fn namespace_of(asked: &BTreeMap<String, Count>, domain: &str) -> Option<String>
     most.map(|(namespace, _)| namespace.to_owned())
 }
 
-/// The cluster's domain in a Corefile: the first zone of `kubernetes` that is no reverse one.
-#[must_use]
-pub fn cluster_domain(corefile: &str) -> Option<String> {
-    let file = Corefile::parse(corefile).ok()?;
-    let plugins = file.servers().filter_map(|block| block.plugin("kubernetes"));
-    let zones = plugins.flat_map(|plugin| plugin.args.iter().map(|zone| Zone::of(&zone.text)));
-    zones.filter(|zone| !zone.is_reverse() && !zone.name.is_empty()).map(|zone| zone.name).next()
-}
-
 /// What of the queries a CoreDNS with this Corefile logs: a sentence for each thing that is missing.
 ///
 /// # Errors
@@ -443,7 +434,6 @@ mod tests {
             let notes = logged(&corefile(log)).unwrap().join("; ");
             assert!(if told.is_empty() { notes.is_empty() } else { notes.contains(told) }, "{log}: {notes}");
         }
-        assert_eq!(cluster_domain(&corefile("log")).as_deref(), Some("cluster.local"));
     }
 
     #[test]

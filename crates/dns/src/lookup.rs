@@ -148,7 +148,8 @@ pub struct Remedy {
     pub lookup: Lookup,
 }
 
-/// What each remedy would make of a lookup: a dot at the end, a low `ndots`, `autopath` in CoreDNS.
+/// What each remedy would make of a lookup: a dot at the end, a low `ndots`, `autopath` in CoreDNS,
+/// a cache on the node.
 #[must_use]
 pub fn remedies(
     client: &Client,
@@ -180,6 +181,10 @@ pub fn remedies(
             lookup: lookup(client, conf, name, families, &answers),
         });
     }
+    remedies.push(Remedy {
+        what: "a NodeLocal DNSCache (as many, but to the pod's node; no autopath behind it)".to_owned(),
+        lookup: lookup(client, conf, name, families, world),
+    });
     remedies
 }
 
@@ -232,6 +237,7 @@ mod tests {
                 ("a dot at its end (not in an S3 or https endpoint)", 2),
                 ("`ndots: 1` in the pod's dnsConfig", 2),
                 ("`autopath @kubernetes` and `pods verified` in CoreDNS", 2),
+                ("a NodeLocal DNSCache (as many, but to the pod's node; no autopath behind it)", 8),
             ]
         );
     }

@@ -1,5 +1,5 @@
 //! `cargo xtask bench dns`: a data loader opens small objects by name, with a cluster's DNS as it comes, with a low `ndots`,
-//! and with autopath.
+//! and with autopath; as fast as it can, and at a pace that all three keep up with.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// Objects that the loader opens, each over a connection of its own
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     objects: u32,
+    /// Objects a second, for the lookups' times at the same work
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    pace: u32,
     /// Rounds of each configuration
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     rounds: u32,
@@ -48,15 +51,18 @@ while True:
     c.close()
 "#;
 
-/// Opens objects by name in four processes; prints the times of lookups in microseconds, and of everything.
+/// Opens objects by name in some processes, so many a second (0: as fast as they can); prints the seconds of everything,
+/// and the times of lookups in microseconds.
 const LOADER: &str = r#"
 import os, socket, sys, time
-name, port, objects, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+name, port, objects, workers, pace = sys.argv[1], *map(int, sys.argv[2:])
 # Its address has to be known to CoreDNS.
 time.sleep(3)
 def work(part, out):
     times = []
+    start = time.perf_counter()
     for number in range(part, objects, workers):
+        if pace: time.sleep(max(0, start + number / pace - time.perf_counter()))
         begun = time.perf_counter()
         found = socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
         times.append(int((time.perf_counter() - begun) * 1e6))
@@ -97,36 +103,54 @@ struct Round {
     counted: Reading,
 }
 
+/// One configuration: its rounds as fast as it goes, and at the pace.
+struct Measured {
+    name: &'static str,
+    fast: Vec<Round>,
+    paced: Vec<Round>,
+}
+
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let rounds = super::on_cluster(Tier::Node, &[AddOn::Coredns], |cluster| measure(cluster, options))?;
+    let all = super::on_cluster(Tier::Node, &[AddOn::Coredns], |cluster| measure(cluster, options))?;
+    let Options { objects, pace, rounds } = options;
     let mut text = format!(
-        "# A data loader opens small objects by name\n\nWritten by `cargo xtask bench dns`. {} objects of 4 KiB from a local store that answers GETs as S3 does, by {WORKERS} worker processes of \
-         one pod (Debian's Python, glibc), each object a lookup of `{STORE}` and a connection of its own; CoreDNS {} in two pods with `cache 30`, on one node with 2 cores that everything shares. Median of {} rounds; times in ms.\n\n\
-         | | queries a lookup | queries | CoreDNS CPU | lookup p50 | lookup p99 | longest | total |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-        options.objects,
+        "# A data loader opens small objects by name\n\nWritten by `cargo xtask bench dns`. {objects} objects of 4 KiB from a local store that answers GETs as S3 does, by {WORKERS} worker processes of \
+         one pod (Debian's Python, glibc), each object a lookup of `{STORE}` and a connection of its own; CoreDNS {} in two pods with `cache 30`, on one node with 2 cores that everything shares. Median of {rounds} rounds; times in ms.\n",
         tools::get("coredns")?.version,
-        options.rounds,
     );
-    let of = |rounds: &[Round], value: fn(&Round) -> f64| median(rounds.iter().map(value));
-    for (name, rounds) in &rounds {
-        let queries = of(rounds, |round| round.counted.queries());
+    let fast = "As fast as it goes: 4 workers keep both cores busy in all three, with ever more objects a second";
+    let paced = format!("{pace} objects a second in all three: what a lookup takes at the same work");
+    text += &table(fast, *objects, &all, |one| &one.fast);
+    text += &table(&paced, *objects, &all, |one| &one.paced);
+    super::publish("dns", &text)
+}
+
+fn table(title: &str, objects: u32, all: &[Measured], rounds: fn(&Measured) -> &[Round]) -> String {
+    let of = |one: &Measured, value: fn(&Round) -> f64| median(rounds(one).iter().map(value));
+    let mut text = format!(
+        "\n## {title}\n\n| | queries a lookup | queries | CoreDNS CPU | lookup p50 | lookup p99 | longest | total |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    );
+    for one in all {
+        let queries = of(one, |round| round.counted.queries());
         let _ = writeln!(
             text,
-            "| {name} | {:.2} | {queries:.0} | {:.2} s | {:.2} | {:.2} | {:.1} | {:.1} s |",
-            queries / f64::from(options.objects),
-            of(rounds, |round| round.counted.cpu),
-            of(rounds, |round| round.p50),
-            of(rounds, |round| round.p99),
-            of(rounds, |round| round.most),
-            of(rounds, |round| round.seconds),
+            "| {} | {:.2} | {queries:.0} | {:.2} s | {:.2} | {:.2} | {:.1} | {:.1} s |",
+            one.name,
+            queries / f64::from(objects),
+            of(one, |round| round.counted.cpu),
+            of(one, |round| round.p50),
+            of(one, |round| round.p99),
+            of(one, |round| round.most),
+            of(one, |round| round.seconds),
         );
     }
-    if let [(_, before), others @ ..] = rounds.as_slice() {
-        for (name, after) in others {
+    if let [before, others @ ..] = all {
+        for after in others {
             let times = |value: fn(&Round) -> f64| of(before, value) / of(after, value).max(f64::MIN_POSITIVE);
             let _ = write!(
                 text,
-                "\n{name}: queries {:.1}, CPU of CoreDNS {:.1}, p50 {:.1}, p99 {:.1}, total {:.1} times less.\n",
+                "\n{}: queries {:.1}, CPU of CoreDNS {:.1}, p50 {:.1}, p99 {:.1}, total {:.1} times less.\n",
+                after.name,
                 times(|round| round.counted.queries()),
                 times(|round| round.counted.cpu),
                 times(|round| round.p50),
@@ -135,10 +159,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             );
         }
     }
-    super::publish("dns", &text)
+    text
 }
 
-fn measure(cluster: &Cluster, options: &Options) -> Result<Vec<(&'static str, Vec<Round>)>> {
+fn measure(cluster: &Cluster, options: &Options) -> Result<Vec<Measured>> {
     let mut image = Image::debian(&["python3-minimal"])?;
     image.command = ["python3", "--version"].map(str::to_owned).to_vec();
     // Where the workers leave their times.
@@ -153,7 +177,7 @@ fn measure(cluster: &Cluster, options: &Options) -> Result<Vec<(&'static str, Ve
     let mut all = Vec::new();
     let low = json!({ "options": [{ "name": "ndots", "value": "2" }] });
     for (name, config) in [("as it comes (ndots 5)", json!({})), ("`ndots: 2` in the pod's dnsConfig", low)] {
-        all.push((name, self::rounds(cluster, options, &config)?));
+        all.push(measured(cluster, options, name, &config)?);
     }
     let dns = dns(cluster)?;
     let done = runtime()?.block_on(async {
@@ -162,21 +186,23 @@ fn measure(cluster: &Cluster, options: &Options) -> Result<Vec<(&'static str, Ve
     if !matches!(done, Done::Changed(_)) {
         return Err("autopath could not be put into the Corefile".to_owned());
     }
-    all.push(("autopath in CoreDNS", rounds(cluster, options, &json!({}))?));
+    all.push(measured(cluster, options, "autopath in CoreDNS", &json!({}))?);
     Ok(all)
 }
 
-fn rounds(cluster: &Cluster, options: &Options, config: &Value) -> Result<Vec<Round>> {
-    (0..options.rounds).map(|_| round(cluster, options, config)).collect()
+fn measured(cluster: &Cluster, options: &Options, name: &'static str, config: &Value) -> Result<Measured> {
+    let rounds = |pace| (0..options.rounds).map(|_| round(cluster, options.objects, pace, config)).collect();
+    let fast: Result<_> = rounds(0);
+    Ok(Measured { name, fast: fast?, paced: rounds(options.pace)? })
 }
 
-fn round(cluster: &Cluster, options: &Options, config: &Value) -> Result<Round> {
-    let (objects, workers) = (options.objects.to_string(), WORKERS.to_string());
+fn round(cluster: &Cluster, objects: u32, pace: u32, config: &Value) -> Result<Round> {
+    let arguments = [PORT.into(), objects, WORKERS, pace].map(|number: u32| number.to_string());
+    let command = ["python3", "-c", LOADER, STORE].map(str::to_owned).into_iter().chain(arguments);
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "loader" }, "spec": {
         "restartPolicy": "Never",
         "dnsConfig": config,
-        "containers": [{ "name": "loader", "image": IMAGE,
-            "command": ["python3", "-c", LOADER, STORE, PORT.to_string(), objects, workers] }],
+        "containers": [{ "name": "loader", "image": IMAGE, "command": command.collect::<Vec<_>>() }],
     } });
     let before = counted(cluster)?;
     cluster.apply(&pod.to_string())?;

@@ -1,8 +1,9 @@
 //! `bedplate prove`: everything that should be refused is tried, with dry runs; a flood beside a controller; a lookup counted
-//! at the server.
+//! at the server; a training evicted.
 
 mod dns;
 mod fairness;
+mod training;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -25,17 +26,23 @@ pub(crate) struct Args {
     /// What to prove
     #[arg(value_name = "GUARANTEE", default_values_t = [Provable::Admission, Provable::Deletion])]
     guarantees: Vec<Provable>,
-    /// The namespace that objects are tried in, nothing is created but the pod of `dns`; a flood is sent into those of users,
+    /// The namespace that objects are tried in, nothing is created but what `dns` and `training` run; a flood is sent into those of users,
     /// where there are any
     #[arg(long, short, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
     /// Only what got through or could not be tried
     #[arg(long, short)]
     quiet: bool,
+    /// The image that `dns` and `training` run: for `dns` one with a shell, and python3, getent or ping, whose C library is
+    /// tried (by default busybox); for `training` one of yours, with Python, torch or numpy, and the package `bedplate`
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     #[command(flatten)]
     flood: fairness::Flood,
     #[command(flatten)]
     lookups: dns::Lookups,
+    #[command(flatten)]
+    training: training::Training,
 }
 
 /// Guarantees that have a drill.
@@ -49,6 +56,8 @@ enum Provable {
     Fairness,
     /// A short-lived pod looks a name up, and CoreDNS's queries are counted: never done unless it is named
     Dns,
+    /// A small training is evicted and has to resume: never done unless it is named
+    Training,
 }
 
 impl std::fmt::Display for Provable {
@@ -64,6 +73,7 @@ impl From<Provable> for Guarantee {
             Provable::Deletion => Self::Deletion,
             Provable::Fairness => Self::Fairness,
             Provable::Dns => Self::Dns,
+            Provable::Training => Self::Training,
         }
     }
 }
@@ -75,12 +85,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let style = if color { Style::new().fg_color(Some(of.into())) } else { Style::new() };
         format!("{style}{text:<12}{style:#}")
     };
-    let refusals = guarantees.iter().any(|guarantee| !matches!(guarantee, Guarantee::Fairness | Guarantee::Dns));
-    let floods = guarantees.contains(&Guarantee::Fairness);
-    let lookups = guarantees.contains(&Guarantee::Dns);
+    let refusals = guarantees.iter().any(|guarantee| matches!(guarantee, Guarantee::Admission | Guarantee::Deletion));
+    let [floods, lookups, trainings] =
+        [Guarantee::Fairness, Guarantee::Dns, Guarantee::Training].map(|one| guarantees.contains(&one));
+    let image = args.image.as_deref();
     wait(async {
         let cluster = args.target.connect().await?;
-        for (task, wanted) in [(Task::Prove, refusals), (Task::ProveFairness, floods), (Task::ProveDns, lookups)] {
+        for (task, wanted) in [
+            (Task::Prove, refusals),
+            (Task::ProveFairness, floods),
+            (Task::ProveDns, lookups),
+            (Task::ProveTraining, trainings),
+        ] {
             if wanted {
                 cluster.require(task, None, Vec::new()).await?;
             }
@@ -93,7 +109,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             holds &= fairness::run(&args.target, &cluster, &args.flood, &args.namespace).await?;
         }
         if lookups {
-            holds &= dns::run(&cluster, &args.lookups, &args.namespace).await?;
+            holds &= dns::run(&cluster, &args.lookups, image, &args.namespace).await?;
+        }
+        if trainings {
+            holds &= training::run(&cluster, &args.training, image, &args.namespace).await?;
         }
         Ok(ExitCode::from(u8::from(!holds)))
     })

@@ -6,10 +6,10 @@ use bedplate_dns::autopath::has_it;
 use bedplate_dns::lookup::{BOTH, autopath};
 use bedplate_dns::metrics::Reading;
 use bedplate_dns::{Answer, Client, Family, Lookup, ResolvConf, lookup};
-use bedplate_model::names;
 use serde_json::{Value, json};
 
 use super::{Counted, Dns};
+use crate::drill::{labels, waiting_for};
 use crate::{Cluster, Error, Place};
 
 /// How long the cluster's own queries are counted, and how long after the pod they may still come.
@@ -186,10 +186,7 @@ impl Cluster {
             let container = &status["containerStatuses"][0]["state"];
             let message = container["terminated"]["message"].as_str().unwrap_or_default();
             let why = |default: &str| {
-                let waiting = &container["waiting"];
-                let told = [&waiting["reason"], &waiting["message"], &status["reason"], &status["message"]];
-                let told: Vec<&str> = told.iter().filter_map(|word| word.as_str()).collect();
-                let told = if told.is_empty() { default.to_owned() } else { told.join(": ") };
+                let told = waiting_for(&pod).unwrap_or_else(|| default.to_owned());
                 Error::Dns(format!(
                     "the pod that looks names up did not come to its end: {told}\nits image is {}; another one: --image",
                     probe.image
@@ -213,7 +210,7 @@ fn pod(probe: &Probe<'_>) -> Value {
         "metadata": {
             "generateName": "bedplate-dns-",
             "namespace": probe.namespace,
-            "labels": { "app.kubernetes.io/managed-by": names::FIELD_MANAGER, "app.kubernetes.io/component": "drill" },
+            "labels": labels(),
         },
         "spec": {
             "restartPolicy": "Never",

@@ -25,12 +25,10 @@ impl Query {
     /// The one that a Corefile has an answer to; nothing where no server block knows the cluster's names over plain DNS.
     pub(super) fn of(corefile: &str) -> Option<Self> {
         let file = Corefile::parse(corefile).ok()?;
-        file.servers().find_map(|server| {
-            let plugin = server.plugin("kubernetes")?;
+        file.clusters().find_map(|(server, domain)| {
             let (_, zone) = server.zones().find(|(_, zone)| zone.transport == "dns")?;
-            let domain = plugin.args.first().map_or(zone.name, |domain| domain.text.clone());
             let port = zone.port.as_deref().unwrap_or("53").parse().ok()?;
-            Some(Self { port, name: format!("kubernetes.default.svc.{}", domain.trim_matches('.')) })
+            Some(Self { port, name: format!("kubernetes.default.svc.{domain}") })
         })
     }
 

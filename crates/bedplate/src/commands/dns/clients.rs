@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use bedplate_cluster::Cluster;
 use bedplate_cluster::dns::{Dns, Logged, MOST_BYTES, NAMESPACE, Who};
-use bedplate_dns::log::{Cost, Count, cluster_domain, logged as in_log};
+use bedplate_dns::Corefile;
+use bedplate_dns::log::{Cost, Count, logged as in_log};
 
 use crate::commands::{Error, table};
 
@@ -60,7 +61,8 @@ pub(super) async fn asked(
         add("others".to_owned(), *count);
     }
     askers.sort_by(|a, b| b.count.queries.cmp(&a.count.queries).then_with(|| a.who.cmp(&b.who)));
-    let domain = dns.corefile().and_then(cluster_domain).unwrap_or_else(|| "cluster.local".to_owned());
+    let file = dns.corefile().and_then(|text| Corefile::parse(text).ok());
+    let domain = file.and_then(|file| Some(file.clusters().next()?.1)).unwrap_or_else(|| "cluster.local".to_owned());
     Ok(told(&askers, &sample.names(&domain, &namespaces), &logs, sample.all(), seconds, top, notes))
 }
 

@@ -17,23 +17,28 @@ pub(crate) struct Lookups {
     /// How often it is looked up
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=2000))]
     lookups: u32,
-    /// The image of the pod: with a shell, and python3, getent or ping; its C library is what is tried
-    #[arg(long, value_name = "IMAGE", default_value = "docker.io/library/busybox:1.37")]
-    image: String,
 }
 
+/// It has a shell and `ping`.
+const IMAGE: &str = "docker.io/library/busybox:1.37";
 /// Queries of one lookup up to which the guarantee holds: A and AAAA, and a little for what others ask meanwhile.
 const MOST: f64 = 2.5;
 /// How far what is counted may be from what is predicted, in queries of one lookup.
 const NEAR: f64 = 0.5;
 
-pub(super) async fn run(cluster: &Cluster, lookups: &Lookups, namespace: &str) -> Result<bool, Error> {
+pub(super) async fn run(
+    cluster: &Cluster,
+    lookups: &Lookups,
+    image: Option<&str>,
+    namespace: &str,
+) -> Result<bool, Error> {
+    let image = image.unwrap_or(IMAGE);
     let name = valid(&lookups.name)?;
     let dns = cluster.dns().await?;
-    let probe = Probe { namespace, image: &lookups.image, name, lookups: lookups.lookups };
+    let probe = Probe { namespace, image, name, lookups: lookups.lookups };
     print(&format!(
-        "a pod of {} in {namespace} looks {name} up {} times; CoreDNS is asked before and after what it has counted\n\n",
-        lookups.image, lookups.lookups
+        "a pod of {image} in {namespace} looks {name} up {} times; CoreDNS is asked before and after what it has counted\n\n",
+        lookups.lookups
     ))?;
     let ladder = cluster.prove_dns(&dns, &probe).await?;
     let (text, holds, message) = told(&ladder, name, lookups.lookups);
