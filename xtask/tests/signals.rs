@@ -1,6 +1,8 @@
 //! How a training is started decides whether its save survives a SIGTERM. Each way is tried as the first process of a PID
-//! namespace, and the rules of `check` have to say the same beforehand. The table is docs/signals.md.
+//! namespace and as a pod, and the rules of `check` have to say the same beforehand. The table is docs/signals.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bedplate_devcluster::process::child_of;
-use bedplate_devcluster::{debian, run, tools};
+use bedplate_devcluster::{Image, debian, run, tools};
+use common::{Down, can_have_a_node, kubectl, try_kubectl, up};
 use serde_json::{Value, json};
 
 /// Saves for so many seconds when it is told to end. With workers it does what torch does about a DataLoader's: one that a
@@ -105,7 +108,8 @@ const WAYS: &[(&[&str], Save)] = &[
 const PAGE: &str = "# What a SIGTERM costs a training
 
 Seen by `xtask/tests/signals.rs`, which also holds it against what `bedplate check` says of a job that is started so: each way
-as the first process of a PID namespace, which is what a container's is; told SIGTERM once, and killed at the end of the grace.
+as the first process of a PID namespace and as a pod on a real node (kubelet, containerd), told SIGTERM once, and killed at the
+end of the grace. Both come out the same.
 
 `TRAIN` is `python3 train.py`, which handles SIGTERM. Workers: of a DataLoader; torch breaks off what the main process does
 when one of them is ended by a signal, unless `bedplate.Guard` saves. Programs: those of Debian 12 (bash 5.2, dash 0.5.12 as
@@ -346,4 +350,95 @@ fn what_a_sigterm_costs_is_what_the_rules_say() {
         fs::write(&place, page).unwrap();
         panic!("docs/signals.md was not what is seen, and is made anew: look at it, and commit it");
     }
+}
+
+const NAME: &str = "test-of-signals";
+
+/// The folders of this machine that a pod is given, at the same places: so what runs there is what runs here.
+fn mounts() -> Vec<PathBuf> {
+    let system = ["/usr", "/bin", "/sbin", "/lib", "/lib64"].map(PathBuf::from);
+    let merged = debian::merged(&["openmpi-bin"]).unwrap();
+    let own = PATH.iter().filter(|folder| !folder.starts_with("/usr")).cloned();
+    let all = system.into_iter().chain(own).chain([environment(), base_prefix(), merged]);
+    let mut mounts: Vec<_> = all.filter(|path| path.exists() && !path.is_symlink()).collect();
+    mounts.sort();
+    // One inside of another is there with that.
+    mounts.dedup_by(|inner, outer| inner.starts_with(outer));
+    mounts
+}
+
+/// Nothing but the links that a system with one folder for programs has, such as `/bin`.
+fn image() -> Image {
+    let mut image = Image {
+        files: vec![("etc/passwd".to_owned(), 0o644, b"root:x:0:0:root:/:/bin/sh\n".to_vec())],
+        ..Image::default()
+    };
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        if let Ok(target) = fs::read_link(Path::new("/").join(name)) {
+            image.links.push((name.to_owned(), target.display().to_string()));
+        }
+    }
+    image
+}
+
+fn pod(name: &str, trial: Trial, folder: &Path, mounts: &[PathBuf]) -> Value {
+    let variable = |(name, value): (&str, String)| json!({ "name": name, "value": value });
+    let environment = trial.environment().into_iter().chain([("PATH", path())]).map(variable).collect::<Vec<_>>();
+    let numbered = || mounts.iter().enumerate();
+    let mut volumes: Vec<_> =
+        numbered().map(|(at, path)| json!({ "name": format!("m{at}"), "hostPath": { "path": path } })).collect();
+    volumes.push(json!({ "name": "work", "hostPath": { "path": folder } }));
+    volumes.push(json!({ "name": "tmp", "emptyDir": {} }));
+    let mut inside: Vec<_> =
+        numbered().map(|(at, path)| json!({ "name": format!("m{at}"), "mountPath": path, "readOnly": true })).collect();
+    inside.push(json!({ "name": "work", "mountPath": "/work" }));
+    inside.push(json!({ "name": "tmp", "mountPath": "/tmp" }));
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": trial.save.grace as u64,
+        "volumes": volumes,
+        "containers": [{ "name": "pytorch", "image": "local/signals:1", "imagePullPolicy": "Never", "workingDir": "/work",
+            "command": trial.command(), "env": environment, "volumeMounts": inside }],
+    }})
+}
+
+/// Deleted by kubelet and containerd, which is what a drain does to a training.
+#[test]
+fn the_same_is_seen_of_pods() {
+    if !can_have_a_node() {
+        return;
+    }
+    let _end = Down(NAME);
+    let cluster = up(NAME, &["--tier", "node"]);
+    cluster.load_image("docker.io/local/signals:1", &image()).unwrap();
+    let mounts = mounts();
+    let trials: Vec<_> = Trial::all()
+        .into_iter()
+        .map(|(at, trial)| {
+            let folder = cluster.folder.join("signals").join(at.to_string());
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("train.py"), TRAIN).unwrap();
+            (at, trial, folder)
+        })
+        .collect();
+    let pods: Vec<_> =
+        trials.iter().map(|(at, trial, folder)| pod(&format!("way-{at}"), *trial, folder, &mounts)).collect();
+    cluster.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": pods }).to_string()).unwrap();
+    let since = Instant::now();
+    loop {
+        let late: Vec<_> = trials.iter().filter(|(_, _, folder)| !folder.join("ready").exists()).collect();
+        let Some((at, trial, _)) = late.first() else { break };
+        if since.elapsed() > Duration::from_secs(300) {
+            let told = try_kubectl(&cluster, &["logs", &format!("way-{at}")]);
+            let pods = kubectl(&cluster, &["get", "pods"]);
+            panic!("{} are not ready, such as {:?}: {told:?}\n{pods}", late.len(), trial.command());
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    kubectl(&cluster, &["delete", "pods", "--all", "--timeout=300s"]);
+    let mut seen = vec![[false; 2]; WAYS.len()];
+    for (at, _, folder) in trials {
+        seen[at / 2][at % 2] = folder.join("saved").exists();
+    }
+    rows(&seen);
 }
