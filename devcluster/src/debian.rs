@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::image::digest;
 use crate::node::is_root;
 use crate::run::{self, Result};
 use crate::tools;
@@ -24,6 +25,34 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
 /// Where no source has one, or it cannot be downloaded.
 pub fn unpacked_all(packages: &[&str]) -> Result<Vec<PathBuf>> {
     unpack(&closure(packages)?)
+}
+
+/// One folder with the files of packages and of all that they depend on, as if they were installed, but not set up.
+///
+/// # Errors
+/// Where no source has one, or it cannot be downloaded.
+pub fn merged(packages: &[&str]) -> Result<PathBuf> {
+    let all = closure(packages)?;
+    let names: Vec<_> = all.iter().map(|package| &*package.file).collect();
+    let digest = digest(names.join("\n").as_bytes());
+    let hash = digest.trim_start_matches("sha256:").get(..12).unwrap_or_default();
+    let parent = tools::cache()?.join("debian");
+    let folder = parent.join(format!("merged-{}-{hash}", packages.join("-")));
+    if !folder.exists() {
+        let draft = parent.join(format!("draft-{}-{:?}", std::process::id(), std::thread::current().id()));
+        fs::create_dir_all(&draft).map_err(run::file("create", &draft))?;
+        let done = unpack(&all)?.iter().try_for_each(|from| {
+            let from = from.join(".");
+            run::output(Command::new("cp").args(["--archive", "--link", "--force"]).arg(from).arg(&draft), &[0])
+                .map(drop)
+        });
+        // Another run may have been quicker: then it is there.
+        if done.is_err() || fs::rename(&draft, &folder).is_err() {
+            let _ = fs::remove_dir_all(&draft);
+        }
+        done?;
+    }
+    Ok(folder)
 }
 
 struct Package {

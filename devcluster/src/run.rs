@@ -57,6 +57,22 @@ pub fn program(package: &str, release: bool) -> Result<PathBuf> {
     Ok(target().join(if release { "release" } else { "debug" }).join(package))
 }
 
+/// Builds `bedplate-wrap` as one static program, which runs in an image without any library, and gives its path.
+///
+/// With musl, where that target of Rust is installed; else with the system's own C library: what that would load later (name
+/// services, character sets) is not used.
+pub fn wrap() -> Result<PathBuf> {
+    let rustc = |arguments: &[&str]| output(Command::new("rustc").args(arguments).current_dir(root()), &[0]);
+    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let has_musl =
+        rustc(&["--print", "target-libdir", "--target", &musl]).is_ok_and(|dir| Path::new(dir.trim()).exists());
+    let target = if has_musl { musl } else { rustc(&["--print", "host-tuple"])?.trim().to_owned() };
+    let mut build = cargo(&["build", "--quiet", "--release", "--package", "bedplate-wrap", "--target", &target]);
+    // With `--target` it holds for the program, and not for build scripts.
+    succeed(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    Ok(self::target().join(target).join("release/bedplate-wrap"))
+}
+
 /// Runs a command, and gives its standard output. An exit code in `accepted` counts as success.
 pub fn output(command: &mut Command, accepted: &[i32]) -> Result<String> {
     let shown = format!("{command:?}");

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from . import _core
-from ._ranks import RankLost, Ranks, from_environment
+from ._ranks import Folder, Place, RankLost, Ranks, TorchStore, from_environment, from_torch
 from ._signals import notice
 from ._tree import GlobalRandom, Saved, StateError, Tree
 
@@ -164,7 +164,7 @@ class Guard:
     """Guards a training loop.
 
     `dir`: a folder of this run alone, on storage that outlives the pod, or the URL of a prefix in a bucket, `s3://…`, `gs://…`,
-    `az://…`, for a job of one rank; the credentials are those of the environment. `state`: what is saved, by name: objects with
+    `az://…`; the credentials are those of the environment. `state`: what is saved, by name: objects with
     `state_dict` and `load_state_dict`, random number generators, arrays, numbers, texts, and lists and dicts of them. Values
     that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`.
 
@@ -172,8 +172,9 @@ class Guard:
     ever those whose step is a multiple; `best`: also the best by a metric, `("loss", "min")`. `grace`: seconds from the
     notice to the kill, by default `BEDPLATE_GRACE_SECONDS`, else 30. `exit_code`: what the process ends with when it is
     told to end and is not finished; Kubeflow's v1 operators restart for 128 to 255 only. `rng`: also save the global
-    generators of Python, and of numpy and torch where they are imported. `rank`, `world_size`: by default what the launcher
-    says in the environment.
+    generators of Python, and of numpy and torch where they are imported. `rank`, `world_size`: by default those of torch's
+    process group, else what the launcher says in the environment. `ranks`: how they agree on a step: `"torch"`, through the
+    store of torch.distributed, or `"folder"`, through files in `dir`; by default the first where it is initialised.
     """
 
     def __init__(
@@ -193,6 +194,7 @@ class Guard:
         strict: bool = True,
         rank: int | None = None,
         world_size: int | None = None,
+        ranks: str | None = None,
         rank_deadline: float = 15.0,
     ) -> None:
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
@@ -203,16 +205,20 @@ class Guard:
             raise ValueError(f"keep={keep}: keep at least the last one")
         if (rank is None) != (world_size is None):
             raise ValueError("give both rank= and world_size=, or neither")
-        found = from_environment()
-        self.rank, self.world_size = (rank, world_size) if rank is not None and world_size is not None else found
+        if ranks not in (None, "torch", "folder"):
+            raise ValueError(f"ranks={ranks!r}: ranks agree through 'torch' or 'folder'")
+        group = from_torch()
+        if rank is not None and world_size is not None:
+            self.rank, self.world_size = rank, world_size
+        else:
+            self.rank, self.world_size = group or from_environment()
+        is_group = (self.rank, self.world_size) == group
+        if ranks == "torch" and not is_group:
+            have = f"this is rank {group[0]} of {group[1]} there" if group else "call init_process_group() first"
+            raise ValueError(f"ranks='torch' for rank {self.rank} of {self.world_size}: {have}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"there is no rank {self.rank} of {self.world_size}")
         self.dir = _place(dir)
-        if self.world_size > 1 and not isinstance(self.dir, Path):
-            raise ValueError(
-                f"{self.dir} is in a bucket, and {self.world_size} ranks agree on a step through a folder that all of them "
-                "see: give such a folder"
-            )
         self.state = state
         self._seconds, self._steps = _every(every)
         here = self.dir.resolve().name if isinstance(self.dir, Path) else self.dir.rpartition("/")[2]
@@ -222,8 +228,18 @@ class Guard:
         _grace(grace)
         self._exit_code, self._signals, self._rng, self._strict = exit_code, tuple(signals), rng, strict
         self._ranks: Ranks | None = None
-        if self.world_size > 1 and isinstance(self.dir, Path):
-            self._ranks = Ranks(self.dir, self.rank, self.world_size, rank_deadline)
+        if self.world_size > 1:
+            place: Place
+            if is_group and ranks != "folder":
+                place = TorchStore(self._run, rank_deadline)
+            elif isinstance(self.dir, Path):
+                place = Folder(self.dir)
+            else:
+                raise ValueError(
+                    f"{self.dir} is in a bucket, and {self.world_size} ranks have no folder there to agree on a step: "
+                    "initialise torch.distributed before the guard is made, or give a folder that all of them see"
+                )
+            self._ranks = Ranks(place, self.rank, self.world_size, rank_deadline)
         self._writer: _core.Writer | None = None
         self._nbytes = 0
         self._lost = False

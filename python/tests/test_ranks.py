@@ -2,6 +2,9 @@
 
 import re
 import signal
+import socket
+
+import pytest
 
 SCRIPT = """
     import os, sys, time
@@ -79,3 +82,70 @@ def test_another_number_of_ranks_is_told_and_loads_nothing(job):
     (alone,) = start(job, size=1)
     assert alone.ended() == 1
     assert "was saved by 2 ranks, and 1 would resume it" in alone.text()
+
+
+TORCH = """
+    import os, sys, time
+    import torch
+    import torch.distributed as dist
+    import bedplate
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    state = {"w": torch.zeros(1000) + rank}
+    together = "together" in sys.argv
+    with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=2) as guard:
+        print("started after", guard.last_step, float(state["w"][0]), flush=True)
+        for step in guard.resume(range(100000)):
+            time.sleep(0.02)
+            one = torch.ones(1)
+            if together:
+                dist.all_reduce(one)
+            state["w"] += one
+            print("step", step, flush=True)
+            guard.step(step)
+"""
+
+
+def gloo(job, *arguments, size=2):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
+    return [job(*arguments, script=TORCH, RANK=str(rank), **where) for rank in range(size)]
+
+
+def test_ranks_of_torch_agree_through_its_store_and_leave_no_file_for_that(job, tmp_path):
+    ranks = gloo(job, "together")
+    ranks[1].until("saved step").send(signal.SIGTERM)
+    assert [rank.ended() for rank in ranks] == [143] * 2, ranks[0].text()
+    stopped = {rank.said("step ")[-1] for rank in ranks}
+    assert len(stopped) == 1, stopped
+    assert not (tmp_path / "run" / "ranks").exists()
+    (last,) = (int(line.split()[1]) for line in stopped)
+    again = gloo(job, "together")
+    for number, rank in enumerate(again):
+        # Each step adds what two ranks have.
+        rank.until(f"started after {last} {float(number + 2 * (last + 1))}")
+        rank.send(signal.SIGTERM)
+    assert [rank.ended() for rank in again] == [143] * 2
+
+
+@pytest.mark.parametrize("dead", [0, 1], ids=["the-rank-that-has-the-store", "another"])
+def test_a_rank_of_torch_that_dies_leaves_the_checkpoint_before_whole(job, dead):
+    ranks = gloo(job)
+    for rank in ranks:
+        rank.until("saved step")
+    ranks[dead].send(signal.SIGKILL).ended()
+    left = ranks[1 - dead]
+    left.send(signal.SIGTERM)
+    assert left.ended() == 143, left.text()
+    assert "the checkpoint before it stands" in left.text() or "did not save its part" in left.text(), left.text()
+    again = gloo(job)
+    after = [re.findall(r"started after (\S+) ", rank.until("\nstep ").text()) for rank in again]
+    assert after[0] != ["None"] and after == [after[0]] * 2
+
+
+def test_ranks_that_have_no_group_of_torch_are_told_so(job):
+    (alone,) = [job("", script=SCRIPT.replace("every=every", "ranks='torch'"), RANK="0", WORLD_SIZE="2")]
+    assert alone.ended() == 1
+    assert "ranks='torch' for rank 0 of 2: call init_process_group() first" in alone.text()

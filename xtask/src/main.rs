@@ -11,7 +11,7 @@ mod test;
 
 use std::process::ExitCode;
 
-use bedplate_devcluster::tools;
+use bedplate_devcluster::{run, tools};
 use clap::{Parser, Subcommand};
 
 /// The project's own commands.
@@ -38,6 +38,8 @@ enum Command {
     /// A real Kubernetes on this machine: up, down, status
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Build bedplate-wrap as one static program, for images, and print its path
+    Wrap,
     /// Build a pinned tool once, outside target/, and print the path of its program
     Tools(tools::Options),
     /// Make documents, schemas and completions anew from the program
@@ -56,6 +58,10 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(command) => bench::run(&command),
         Command::Cluster(command) => cluster::run(&command),
+        Command::Wrap => run::wrap().map(|program| {
+            println!("{}", program.display());
+            ExitCode::SUCCESS
+        }),
         Command::Tools(options) => tools::run(&options),
         Command::Generate { check } => generate::run(check),
     };

@@ -53,14 +53,45 @@ const VALUED: &[&str] = &["-p", "-e", "-R", "-r", "--rewrite", "--grace"];
 pub enum Pid1 {
     /// Nothing is run.
     Nothing,
-    /// An init, and the words that it runs.
-    Init(Vec<String>),
+    /// An init.
+    Init(Init),
     /// A shell that stays: its script.
     Shell(String),
     /// A shell that becomes its command (`exec`, or the only command of `-c` in bash).
     Exec(String),
     /// Any other program, as written, and its arguments.
     Program(String, Vec<String>),
+}
+
+/// An init, and what it runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Init {
+    /// The file name of its program; of `bedplate wrap` that of its other form, `bedplate-wrap`.
+    pub name: String,
+    /// Its options, with `--`.
+    pub options: Vec<String>,
+    /// The words that it runs.
+    pub command: Vec<String>,
+}
+
+impl Init {
+    /// From its name and the words behind it.
+    fn of(name: &str, words: &[&str]) -> Self {
+        let (options, command) = words.split_at(init_options(words));
+        Self { name: name.to_owned(), options: owned(options), command: owned(command) }
+    }
+
+    /// Whether a signal goes through shells and launchers behind it.
+    #[must_use]
+    pub fn wraps(&self) -> bool {
+        self.name == WRAP
+    }
+
+    /// Whether it has a short option, alone or among others: `-g`, `-vg`.
+    #[must_use]
+    pub fn has(&self, letter: char) -> bool {
+        self.options.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains(letter))
+    }
 }
 
 /// The last segment of a program's path.
@@ -75,10 +106,13 @@ pub fn is_init(word: &str, settings: &Settings) -> bool {
     INITS.contains(&base(word)) || settings.inits().iter().any(|init| *init == word || *init == base(word))
 }
 
+/// The program of its own that `bedplate wrap` is, too.
+const WRAP: &str = "bedplate-wrap";
+
 /// What follows `bedplate-wrap` or `bedplate wrap`: an init that tells the program behind shells and launchers too.
 fn wrapped<'a, 'b>(words: &'b [&'a str]) -> Option<&'b [&'a str]> {
     match words {
-        [first, rest @ ..] if base(first) == "bedplate-wrap" => Some(rest),
+        [first, rest @ ..] if base(first) == WRAP => Some(rest),
         [first, second, rest @ ..] if base(first) == "bedplate" && *second == "wrap" => Some(rest),
         _ => None,
     }
@@ -87,11 +121,7 @@ fn wrapped<'a, 'b>(words: &'b [&'a str]) -> Option<&'b [&'a str]> {
 /// Whether an init is in front behind which a signal goes through shells and launchers.
 #[must_use]
 pub fn is_wrapped(words: &[&str], settings: &Settings) -> bool {
-    let words = without_prefixes(words);
-    wrapped(words).is_some()
-        || words
-            .split_first()
-            .is_some_and(|(first, rest)| is_init(first, settings) && is_wrapped(&rest[init_options(rest)..], settings))
+    way(words, settings).0.iter().any(Init::wraps)
 }
 
 /// Whether a program is a shell.
@@ -120,8 +150,11 @@ pub fn init_options(words: &[&str]) -> usize {
 pub fn pid1(words: &[&str], settings: &Settings) -> Pid1 {
     let words = without_prefixes(words);
     let Some((first, rest)) = words.split_first() else { return Pid1::Nothing };
-    if let Some(rest) = wrapped(words).or_else(|| is_init(first, settings).then_some(rest)) {
-        return Pid1::Init(owned(&rest[init_options(rest)..]));
+    if let Some(rest) = wrapped(words) {
+        return Pid1::Init(Init::of(WRAP, rest));
+    }
+    if is_init(first, settings) {
+        return Pid1::Init(Init::of(base(first), rest));
     }
     if !is_shell(first) {
         return Pid1::Program((*first).to_owned(), owned(rest));
@@ -143,14 +176,23 @@ pub fn pid1(words: &[&str], settings: &Settings) -> Pid1 {
     Pid1::Shell(String::new())
 }
 
+/// The inits on the way to the program, the outermost first, also one that a shell becomes; and what is behind them.
+#[must_use]
+pub fn way(words: &[&str], settings: &Settings) -> (Vec<Init>, Pid1) {
+    let (mut inits, mut found) = (Vec::new(), pid1(words, settings));
+    // Who nests more of them means to tire us.
+    while inits.len() < 8 {
+        let Pid1::Init(init) = found else { break };
+        found = pid1(&init.command.iter().map(String::as_str).collect::<Vec<_>>(), settings);
+        inits.push(init);
+    }
+    (inits, found)
+}
+
 /// What runs behind the init, or without one.
 #[must_use]
 pub fn behind_init(words: &[&str], settings: &Settings) -> Pid1 {
-    let mut found = pid1(words, settings);
-    while let Pid1::Init(rest) = &found {
-        found = pid1(&rest.iter().map(String::as_str).collect::<Vec<_>>(), settings);
-    }
-    found
+    way(words, settings).1
 }
 
 /// What a shell's script leaves as PID 1.
@@ -171,6 +213,41 @@ pub fn script(shell: &str, text: &str, settings: &Settings) -> Pid1 {
     }
 }
 
+/// What is to be said where [`may_become`] holds.
+pub const MAY_BECOME: &str =
+    "bash from 5.1 on mostly becomes the last command of such a line, older ones stay; `exec` makes sure.";
+
+/// Whether bash from 5.1 on becomes the last command of a script although there are others: it is a simple one, without
+/// redirections, the last of a plain list, and those before it only make ready for it.
+#[must_use]
+pub fn may_become(words: &[&str], text: &str) -> bool {
+    const BLOCKS: &[&str] = &["if", "for", "while", "until", "case", "select", "function", "time", "trap", "{", "!"];
+    const READY: &[&str] = &[
+        "cd", "set", "shopt", "export", "unset", "source", ".", "ulimit", "umask", "mkdir", "pip", "pip3", "uv",
+        "true", ":", "test", "[",
+    ];
+    let steps = steps(text);
+    let Some((last, before)) = steps.split_last() else { return false };
+    let block = |step: &Step<'_>| {
+        step.forks
+            || step.text.ends_with('}')
+            || BLOCKS.contains(&step.text.split_whitespace().next().unwrap_or_default())
+    };
+    let begin = |step: &Step<'_>| step.text.as_ptr() as usize - text.as_ptr() as usize;
+    let between: Vec<&str> =
+        steps.windows(2).map(|pair| &text[begin(&pair[0]) + pair[0].text.len()..begin(&pair[1])]).collect();
+    // `a; b && c` is `a; (b && c)`, whose last one is no simple command.
+    let nested = between.split_last().is_some_and(|(last, before)| {
+        !last.contains([';', '\n']) && before.iter().any(|between| between.contains([';', '\n']))
+    });
+    words.iter().any(|word| base(word) == "bash")
+        && !nested
+        && before.iter().all(|step| READY.contains(&step.program()) || step.program().contains('='))
+        && !steps.iter().any(block)
+        && !last.text.contains(['<', '>'])
+        && text.trim_end().trim_end_matches(';').ends_with(last.text)
+}
+
 /// Whether a script says what to do on a signal.
 #[must_use]
 pub fn traps(text: &str) -> bool {
@@ -182,7 +259,8 @@ fn owned(words: &[&str]) -> Vec<String> {
 }
 
 /// The words from the program on that `exec`, `env A=b`, `gosu user` and the like become.
-fn without_prefixes<'a, 'b>(mut words: &'b [&'a str]) -> &'b [&'a str] {
+#[must_use]
+pub fn without_prefixes<'a, 'b>(mut words: &'b [&'a str]) -> &'b [&'a str] {
     while let Some((first, mut rest)) = words.split_first() {
         let Some((_, skip)) = BECOMES.iter().find(|(name, _)| *name == base(first)) else { break };
         rest = rest.get(*skip..).unwrap_or_default();
@@ -331,21 +409,28 @@ mod tests {
         pid1(words, &Settings::default())
     }
 
-    fn init(words: &[&str]) -> Pid1 {
-        Pid1::Init(owned(words))
+    /// What the init in front runs; nothing where there is none.
+    fn behind(words: &[&str]) -> Vec<String> {
+        match read(words) {
+            Pid1::Init(init) => init.command,
+            _ => Vec::new(),
+        }
     }
 
     #[test]
     fn tini_in_front_is_an_init_and_its_options_are_not_the_command() {
-        assert_eq!(read(&["/usr/bin/tini", "-g", "--", "python", "a.py"]), init(&["python", "a.py"]));
-        assert_eq!(read(&["tini", "-e", "143", "-p", "SIGKILL", "python"]), init(&["python"]));
-        assert_eq!(read(&["dumb-init", "--rewrite", "15:2", "python"]), init(&["python"]));
-        assert_eq!(read(&["dumb-init", "python"]), init(&["python"]));
-        assert_eq!(read(&["env", "A=b", "tini", "--", "python"]), init(&["python"]));
-        assert_eq!(read(&["/bedplate-wrap", "--grace", "600", "--", "python"]), init(&["python"]));
-        assert_eq!(read(&["bedplate", "wrap", "--", "bash", "-c", "a; b"]), init(&["bash", "-c", "a; b"]));
+        assert_eq!(behind(&["/usr/bin/tini", "-g", "--", "python", "a.py"]), &["python", "a.py"]);
+        assert_eq!(behind(&["tini", "-e", "143", "-p", "SIGKILL", "python"]), &["python"]);
+        assert_eq!(behind(&["dumb-init", "--rewrite", "15:2", "python"]), &["python"]);
+        assert_eq!(behind(&["dumb-init", "python"]), &["python"]);
+        assert_eq!(behind(&["env", "A=b", "tini", "--", "python"]), &["python"]);
+        assert_eq!(behind(&["/bedplate-wrap", "--grace", "600", "--", "python"]), &["python"]);
+        assert_eq!(behind(&["bedplate", "wrap", "--", "bash", "-c", "a; b"]), &["bash", "-c", "a; b"]);
         let wrapped = |words: &[&str]| is_wrapped(words, &Settings::default());
         assert!(wrapped(&["tini", "--", "env", "A=b", "bedplate", "wrap", "--", "sh"]));
+        assert!(wrapped(&["bash", "-c", "exec bedplate-wrap -- bash -c 'a; b'"]), "a shell that becomes it");
+        assert!(wrapped(&["tini", "--", "sh", "-c", "cd /app && exec bedplate wrap -- python a.py"]));
+        assert!(!wrapped(&["bash", "-c", "bedplate-wrap -- python a.py; echo done"]), "a shell stays in front");
         assert!(!wrapped(&["tini", "--", "bedplate", "serve"]) && !wrapped(&["python", "bedplate-wrap"]));
     }
 
@@ -368,6 +453,33 @@ mod tests {
         assert_eq!(read(&["sh", "-c", "python a.py"]), Pid1::Shell("python a.py".into()));
     }
 
+    /// As bash 5.2.15 does it.
+    #[test]
+    fn bash_becomes_the_last_command_of_a_plain_list() {
+        for text in
+            ["cd . && a", "set -e; cd .; a b;", "true || cd .; a", "cd .\na\n", "pip install b >log 2>&1; A=b; a"]
+        {
+            assert!(may_become(&["bash", "-c", text], text), "{text}");
+        }
+        assert!(!may_become(&["sh", "-c", "cd . && a"], "cd . && a"));
+        for text in [
+            "a; echo done",
+            "cd . && a 2>&1",
+            "cd .; true && a",
+            "{ cd .; a; }",
+            "(cd .; a)",
+            "if b; then a; fi",
+            "b & a",
+            "cd . && time a",
+            "for i in 1; do a; done",
+            "trap b EXIT; a",
+            "cd . && ! a",
+            "",
+        ] {
+            assert!(!may_become(&["bash", "-c", text], text), "{text}");
+        }
+    }
+
     #[test]
     fn options_of_the_shell_are_not_its_script() {
         assert_eq!(read(&["bash", "-eo", "pipefail", "-c", "exec a"]), Pid1::Exec("a".into()));
@@ -375,8 +487,23 @@ mod tests {
     }
 
     #[test]
+    fn every_init_on_the_way_is_found() {
+        let names = |words: &[&str]| {
+            let (inits, end) = way(words, &Settings::default());
+            (inits.iter().map(|init| init.name.clone()).collect::<Vec<_>>().join(" "), end)
+        };
+        let python = Pid1::Program("python".into(), vec!["a.py".into()]);
+        let words = ["env", "A=b", "bash", "-c", "exec tini -g -- bedplate wrap -- python a.py"];
+        assert_eq!(names(&words), ("tini bedplate-wrap".into(), python.clone()));
+        assert_eq!(names(&["python", "a.py"]), (String::new(), python));
+        assert!(way(&["tini", "-vg", "--", "a"], &Settings::default()).0[0].has('g'));
+        // A thousand of them end, and soon.
+        assert_eq!(way(&["tini"; 1000], &Settings::default()).0.len(), 8);
+    }
+
+    #[test]
     fn an_init_that_the_shell_becomes_is_one() {
-        assert_eq!(read(&["bash", "-c", "source /env; exec tini -- python a.py"]), init(&["python", "a.py"]));
+        assert_eq!(behind(&["bash", "-c", "source /env; exec tini -- python a.py"]), &["python", "a.py"]);
         let behind = behind_init(&["tini", "--", "bash", "-c", "a; b"], &Settings::default());
         assert_eq!(behind, Pid1::Shell("a; b".into()));
     }

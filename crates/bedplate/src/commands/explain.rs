@@ -108,7 +108,7 @@ fn signals(pods: &PodSet<'_>, container: &Field<'_>, settings: &Settings) -> Str
     }
     match pid1(&words, settings) {
         Pid1::Nothing => "nothing is run".to_owned(),
-        Pid1::Init(rest) => format!("an init is PID 1 → {}", rest.join(" ")),
+        Pid1::Init(init) => format!("an init is PID 1 → {}", init.command.join(" ")),
         Pid1::Shell(_) => "a shell is PID 1 and does not pass SIGTERM on".to_owned(),
         Pid1::Exec(rest) => format!("a shell becomes PID 1's program → {rest}"),
         Pid1::Program(program, _) => format!("{program} is PID 1 itself (no init)"),

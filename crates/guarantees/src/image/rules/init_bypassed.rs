@@ -1,7 +1,7 @@
 use bedplate_model::workload::kinds::Shape;
 use bedplate_model::{Finding, Purpose, Workload};
 
-use crate::command::{NATIVE, Pid1, base, pid1, traps};
+use crate::command::{MAY_BECOME, NATIVE, Pid1, base, may_become, pid1, traps};
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -65,9 +65,14 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
                 continue;
             }
             const ALONE: &str = "has to handle SIGTERM and reap children itself";
-            let (first, what) = match pid1(&container.command_line(), cx.settings) {
+            let words = container.command_line();
+            let mut guessed = false;
+            let (first, what) = match pid1(&words, cx.settings) {
                 Pid1::Shell(script) if traps(&script) => continue,
-                Pid1::Shell(_) => ("a shell".to_owned(), "does not pass SIGTERM on"),
+                Pid1::Shell(script) => {
+                    guessed = may_become(&words, &script);
+                    ("a shell".to_owned(), "does not pass SIGTERM on")
+                }
                 Pid1::Exec(line) => (base(line.split_whitespace().next().unwrap_or_default()).to_owned(), ALONE),
                 Pid1::Program(program, _) => (base(&program).to_owned(), ALONE),
                 Pid1::Init(_) | Pid1::Nothing => continue,
@@ -76,16 +81,14 @@ fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
                 continue;
             }
             let first = if first == "a shell" { first } else { format!("`{first}`") };
-            out.push(
-                Finding::new(
-                    &command,
-                    format!(
-                        "`command` replaces the image's ENTRYPOINT and any init in it: {first} is PID 1 and {what}"
-                    ),
-                )
-                .label("replaces ENTRYPOINT")
-                .help("move the words to `args` where the image has an init, or put `/usr/bin/tini`, `--` in front"),
-            );
+            let finding = Finding::new(
+                &command,
+                format!("`command` replaces the image's ENTRYPOINT and any init in it: {first} is PID 1 and {what}"),
+            )
+            .label("replaces ENTRYPOINT")
+            .help("move the words to `args` where the image has an init, or put `/usr/bin/tini`, `--` in front");
+            // Still found: whoever is PID 1 then, it is no init.
+            out.push(if guessed { finding.note(MAY_BECOME) } else { finding });
         }
     }
 }
