@@ -17,6 +17,7 @@ pub mod definitions;
 pub mod image;
 pub mod node;
 pub mod process;
+pub mod python;
 pub mod registry;
 pub mod run;
 pub mod tools;

@@ -1,12 +1,10 @@
 //! `cargo xtask python`: the Python package, built as its users install it, and tested with real numpy, torch and JAX.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use bedplate_devcluster::python::installed;
 use bedplate_devcluster::run::{self, Result};
-use bedplate_devcluster::tools;
 
 pub(crate) fn run() -> Result<ExitCode> {
     let (passed, failed) = test()?;
@@ -43,28 +41,6 @@ pub(crate) fn test() -> Result<(u32, u32)> {
         Some((passed, failed)) => Ok((passed, if status.success() { failed } else { failed.max(1) })),
         None => Err(format!("pytest ended with {status}, and counted no test")),
     }
-}
-
-/// Builds the wheel and unpacks it; gives the programs of the environment, and the folder of the package.
-pub(crate) fn installed(release: bool) -> Result<(PathBuf, PathBuf)> {
-    let pytest = tools::get("pytest")?.program()?;
-    let bin = pytest.parent().unwrap_or(Path::new("")).to_owned();
-    let place = run::target().join(if release { "python-release" } else { "python" });
-    let wheels = place.join("wheels");
-    if wheels.exists() {
-        fs::remove_dir_all(&wheels).map_err(run::file("remove", &wheels))?;
-    }
-    let mut build = Command::new(bin.join("maturin"));
-    build.args(["build", "--quiet", "--out"]).arg(&wheels).current_dir(run::root().join("python"));
-    if release {
-        build.arg("--release");
-    }
-    run::succeed(&mut build)?;
-    let site = place.join("site");
-    let mut install = Command::new(bin.join("pip"));
-    install.args(["install", "--quiet", "--no-deps", "--no-index", "--upgrade", "--target"]).arg(&site);
-    run::succeed(install.args(run::files_below(&wheels)?.iter().map(|file| wheels.join(file))))?;
-    Ok((bin, site))
 }
 
 /// The counts of pytest's last line: `2 failed, 40 passed, 1 skipped in 61.20s (0:01:01)`.

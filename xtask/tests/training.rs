@@ -3,14 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
-#[allow(dead_code, clippy::print_stdout)]
-#[path = "../src/python.rs"]
-mod python;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-use bedplate_devcluster::{Cluster, Image, run};
+use bedplate_devcluster::{Cluster, Image, python, run};
 use common::{Down, can_have_a_node, eventually, kubectl, stdout, up};
 
 const NAME: &str = "test-of-training";

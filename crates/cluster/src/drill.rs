@@ -1,7 +1,28 @@
 //! What the drills that run pods share.
 
+use std::future::Future;
+
 use bedplate_model::names;
 use serde_json::{Value, json};
+
+use crate::{Cluster, Error, Place};
+
+impl Cluster {
+    /// Does something with an object that was made for it, and deletes that whatever came of it. The first error is told.
+    pub(crate) async fn then_delete<T>(
+        &self,
+        place: Place<'_>,
+        done: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let done = done.await;
+        let gone = self.delete(place, false).await;
+        let done = done?;
+        match gone {
+            Ok(()) | Err(Error::NotFound(_)) => Ok(done),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// By which they are told from what users run.
 pub(crate) fn labels() -> Value {
@@ -17,6 +38,11 @@ pub(crate) fn waiting_for(pod: &Value) -> Option<String> {
     let words = told.into_iter().flatten().flat_map(|of| [&of["reason"], &of["message"]]).filter_map(Value::as_str);
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     (!words.is_empty()).then(|| words.join(": "))
+}
+
+/// What the container of a pod said at its end.
+pub(crate) fn message_of(pod: &Value) -> &str {
+    pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"].as_str().unwrap_or_default()
 }
 
 /// A condition of a pod, where it has that.

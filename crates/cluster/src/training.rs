@@ -6,7 +6,7 @@ use http::{Request, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::drill::{condition, labels, waiting_for};
+use crate::drill::{condition, labels, message_of, waiting_for};
 use crate::{Asked, Cluster, Error, Place};
 
 /// What the pods run. It says what came of it in the message of its container.
@@ -97,13 +97,7 @@ impl Cluster {
         let job = self.create(&job(trial), false).await?;
         let resource = self.kind("batch", "Job").ok_or_else(|| Error::NoSuchResource("jobs".to_owned()))?;
         let place = Place { resource, namespace: Some(trial.namespace), name: trial.name };
-        let done = self.evicted(trial, &job, tell).await;
-        let gone = self.delete(place, false).await;
-        let done = done?;
-        match gone {
-            Ok(()) | Err(Error::NotFound(_)) => Ok(done),
-            Err(error) => Err(error),
-        }
+        self.then_delete(place, self.evicted(trial, &job, tell)).await
     }
 
     async fn evicted(&self, trial: &Trial<'_>, job: &Value, tell: &mut dyn FnMut(&str)) -> Result<Outcome, Error> {
@@ -184,10 +178,6 @@ impl Cluster {
 
 fn name_of(pod: &Value) -> &str {
     pod["metadata"]["name"].as_str().unwrap_or_default()
-}
-
-fn message_of(pod: &Value) -> &str {
-    pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"].as_str().unwrap_or_default()
 }
 
 fn is_true(pod: &Value, kind: &str) -> bool {

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use bedplate_devcluster::python;
 use bedplate_devcluster::run::{self, Result};
 use serde::Deserialize;
 
 use super::machine;
 use super::measure::median;
-use crate::python;
 
 /// What to measure.
 #[derive(clap::Args)]

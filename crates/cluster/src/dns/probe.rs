@@ -9,7 +9,7 @@ use bedplate_dns::{Answer, Client, Family, Lookup, ResolvConf, lookup};
 use serde_json::{Value, json};
 
 use super::{Counted, Dns};
-use crate::drill::{labels, waiting_for};
+use crate::drill::{labels, message_of, waiting_for};
 use crate::{Cluster, Error, Place};
 
 /// How long the cluster's own queries are counted, and how long after the pod they may still come.
@@ -169,22 +169,14 @@ impl Cluster {
         let name = made["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let resource = self.kind("", "Pod").ok_or_else(|| Error::NoSuchResource("pods".to_owned()))?;
         let place = Place { resource, namespace: Some(probe.namespace), name: &name };
-        let said = self.ended(place, probe).await;
-        let gone = self.delete(place, false).await;
-        let said = said?;
-        match gone {
-            Ok(()) | Err(Error::NotFound(_)) => Ok(said),
-            Err(error) => Err(error),
-        }
+        self.then_delete(place, self.ended(place, probe)).await
     }
 
     async fn ended(&self, place: Place<'_>, probe: &Probe<'_>) -> Result<String, Error> {
         let begun = Instant::now();
         loop {
             let pod = self.get(place).await?.unwrap_or_default();
-            let status = &pod["status"];
-            let container = &status["containerStatuses"][0]["state"];
-            let message = container["terminated"]["message"].as_str().unwrap_or_default();
+            let message = message_of(&pod);
             let why = |default: &str| {
                 let told = waiting_for(&pod).unwrap_or_else(|| default.to_owned());
                 Error::Dns(format!(
@@ -192,7 +184,7 @@ impl Cluster {
                     probe.image
                 ))
             };
-            match status["phase"].as_str() {
+            match pod["status"]["phase"].as_str() {
                 Some("Succeeded") => return Ok(message.to_owned()),
                 Some("Failed") => return Err(why(if message.is_empty() { "it failed" } else { message })),
                 _ if begun.elapsed() > PATIENCE => return Err(why("it was never started")),
