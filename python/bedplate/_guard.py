@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from . import _core
-from ._ranks import Folder, Place, RankLost, Ranks, TorchStore, from_environment, from_torch
+from ._ranks import Folder, JaxStore, Place, RankLost, Ranks, TorchStore, from_environment, from_jax, from_torch
 from ._report import Reporter, moment, pods
 from ._signals import notice
 from ._tree import GlobalRandom, Saved, StateError, Tree
@@ -174,8 +174,9 @@ class Guard:
     notice to the kill, by default `BEDPLATE_GRACE_SECONDS`, else 30. `exit_code`: what the process ends with when it is
     told to end and is not finished; Kubeflow's v1 operators restart for 128 to 255 only. `rng`: also save the global
     generators of Python, and of numpy and torch where they are imported. `rank`, `world_size`: by default those of torch's
-    process group, else what the launcher says in the environment. `ranks`: how they agree on a step: `"torch"`, through the
-    store of torch.distributed, or `"folder"`, through files in `dir`; by default the first where it is initialised.
+    process group or of JAX, else what the launcher says in the environment. `ranks`: how they agree on a step: `"torch"`,
+    through the store of torch.distributed, `"jax"`, through the coordination service of jax.distributed, or `"folder"`,
+    through files in `dir`; by default the first that is initialised.
     """
 
     def __init__(
@@ -206,17 +207,21 @@ class Guard:
             raise ValueError(f"keep={keep}: keep at least the last one")
         if (rank is None) != (world_size is None):
             raise ValueError("give both rank= and world_size=, or neither")
-        if ranks not in (None, "torch", "folder"):
-            raise ValueError(f"ranks={ranks!r}: ranks agree through 'torch' or 'folder'")
-        group = from_torch()
+        if ranks not in (None, "torch", "jax", "folder"):
+            raise ValueError(f"ranks={ranks!r}: ranks agree through 'torch', 'jax' or 'folder'")
+        groups = {"torch": from_torch(), "jax": from_jax()}
+        # By what the program has found together already. One process alone may be a part of a larger job all the same.
+        through = ranks if ranks in groups else next((name for name, group in groups.items() if group and group[1] > 1), "")
+        group = groups.get(through)
         if rank is not None and world_size is not None:
             self.rank, self.world_size = rank, world_size
         else:
             self.rank, self.world_size = group or from_environment()
         is_group = (self.rank, self.world_size) == group
-        if ranks == "torch" and not is_group:
-            have = f"this is rank {group[0]} of {group[1]} there" if group else "call init_process_group() first"
-            raise ValueError(f"ranks='torch' for rank {self.rank} of {self.world_size}: {have}")
+        if ranks in groups and not is_group:
+            first = {"torch": "init_process_group()", "jax": "jax.distributed.initialize()"}[ranks]
+            have = f"this is rank {group[0]} of {group[1]} there" if group else f"call {first} first"
+            raise ValueError(f"ranks={ranks!r} for rank {self.rank} of {self.world_size}: {have}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"there is no rank {self.rank} of {self.world_size}")
         self.dir = _place(dir)
@@ -232,13 +237,13 @@ class Guard:
         if self.world_size > 1:
             place: Place
             if is_group and ranks != "folder":
-                place = TorchStore(self._run, rank_deadline)
+                place = JaxStore(self._run) if through == "jax" else TorchStore(self._run, rank_deadline)
             elif isinstance(self.dir, Path):
                 place = Folder(self.dir)
             else:
                 raise ValueError(
                     f"{self.dir} is in a bucket, and {self.world_size} ranks have no folder there to agree on a step: "
-                    "initialise torch.distributed before the guard is made, or give a folder that all of them see"
+                    "initialise torch.distributed or jax.distributed before the guard is made, or give a folder that all see"
                 )
             self._ranks = Ranks(place, self.rank, self.world_size, rank_deadline)
         self._writer: _core.Writer | None = None

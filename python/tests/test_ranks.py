@@ -145,7 +145,49 @@ def test_a_rank_of_torch_that_dies_leaves_the_checkpoint_before_whole(job, dead)
     assert after[0] != ["None"] and after == [after[0]] * 2
 
 
-def test_ranks_that_have_no_group_of_torch_are_told_so(job):
+JAX = """
+    import os, sys, time
+    import jax
+    jax.distributed.initialize(os.environ["COORDINATOR"], int(os.environ["PROCESSES"]), int(os.environ["PROCESS"]))
+    import jax.numpy as jnp
+    import bedplate
+    state = {"w": jnp.zeros(1000) + jax.process_index()}
+    with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=5) as guard:
+        print("started after", guard.last_step, float(guard.state["w"][0]), flush=True)
+        for step in guard.resume(range(100000)):
+            time.sleep(0.02)
+            guard.state["w"] = guard.state["w"] + 10
+            print("step", step, flush=True)
+            guard.step(step)
+"""
+
+
+def processes(job, size=2):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"COORDINATOR": f"127.0.0.1:{free.getsockname()[1]}", "PROCESSES": str(size), "JAX_PLATFORMS": "cpu"}
+    return [job(script=JAX, PROCESS=str(process), **where) for process in range(size)]
+
+
+def test_processes_of_jax_agree_through_its_coordination_service_and_leave_no_file_for_that(job, tmp_path):
+    ranks = processes(job)
+    ranks[1].until("saved step").send(signal.SIGTERM)
+    assert [rank.ended() for rank in ranks] == [143] * 2, ranks[0].text() + ranks[1].text()
+    stopped = {rank.said("step ")[-1] for rank in ranks}
+    assert len(stopped) == 1, stopped
+    assert not (tmp_path / "run" / "ranks").exists()
+    (last,) = (int(line.split()[1]) for line in stopped)
+    again = processes(job)
+    for number, rank in enumerate(again):
+        rank.until(f"started after {last} {float(number + 10 * (last + 1))}")
+        rank.send(signal.SIGTERM)
+    assert [rank.ended() for rank in again] == [143] * 2
+
+
+def test_ranks_that_have_not_found_together_are_told_so(job):
     (alone,) = [job("", script=SCRIPT.replace("every=every", "ranks='torch'"), RANK="0", WORLD_SIZE="2")]
     assert alone.ended() == 1
     assert "ranks='torch' for rank 0 of 2: call init_process_group() first" in alone.text()
+    (alone,) = [job("", script=SCRIPT.replace("every=every", "ranks='jax'"), RANK="0", WORLD_SIZE="2")]
+    assert alone.ended() == 1
+    assert "ranks='jax' for rank 0 of 2: call jax.distributed.initialize() first" in alone.text()
