@@ -30,6 +30,8 @@ T = TypeVar("T")
 DEFAULT_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL that Kubernetes gives a pod which asks for no other number."""
 
+_NOBODY = "the default of Kubernetes; set BEDPLATE_GRACE_SECONDS to the pod's"
+
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
@@ -101,6 +103,7 @@ def _best(best: str | tuple[str, str] | None) -> tuple[str, bool, int] | None:
 
 
 def _grace(grace: float | None) -> tuple[float, str]:
+    """Seconds, and who says so."""
     if grace is not None:
         return float(grace), "grace="
     said = os.environ.get("BEDPLATE_GRACE_SECONDS")
@@ -109,7 +112,7 @@ def _grace(grace: float | None) -> tuple[float, str]:
             return float(said), "BEDPLATE_GRACE_SECONDS"
         except ValueError:
             raise ValueError(f"BEDPLATE_GRACE_SECONDS={said!r} is no number of seconds") from None
-    return DEFAULT_GRACE, "the default of Kubernetes; set BEDPLATE_GRACE_SECONDS to the pod's"
+    return DEFAULT_GRACE, _NOBODY
 
 
 def _place(dir: str | os.PathLike[str]) -> Path | str:
@@ -125,12 +128,11 @@ def estimate(
     place = _place(dir)
     if isinstance(place, Path):
         place.mkdir(parents=True, exist_ok=True)
-    return _estimate(Tree(state).nbytes, _core.measure(place, 1 << 30, seconds), grace)
+    return _estimate(Tree(state).nbytes, _core.measure(place, 1 << 30, seconds), _grace(grace))
 
 
-def _estimate(nbytes: int, bandwidth: float, grace: float | None) -> Estimate:
-    available, source = _grace(grace)
-    return Estimate(nbytes, bandwidth, nbytes / bandwidth, available, source)
+def _estimate(nbytes: int, bandwidth: float, grace: tuple[float, str]) -> Estimate:
+    return Estimate(nbytes, bandwidth, nbytes / bandwidth, *grace)
 
 
 @dataclass
@@ -171,7 +173,8 @@ class Guard:
 
     `every`: how often to save, `"10min"` or a number of steps. `keep`: so many of the last checkpoints; `keep_every`: for
     ever those whose step is a multiple; `best`: also the best by a metric, `("loss", "min")`. `grace`: seconds from the
-    notice to the kill, by default `BEDPLATE_GRACE_SECONDS`, else 30. `exit_code`: what the process ends with when it is
+    notice to the kill, by default `BEDPLATE_GRACE_SECONDS`, else what the pod has, where its service account may read that,
+    else 30. `exit_code`: what the process ends with when it is
     told to end and is not finished; Kubeflow's v1 operators restart for 128 to 255 only. `rng`: also save the global
     generators of Python, and of numpy and torch where they are imported. `rank`, `world_size`: by default those of torch's
     process group or of JAX, else what the launcher says in the environment. `ranks`: how they agree on a step: `"torch"`,
@@ -230,8 +233,7 @@ class Guard:
         here = self.dir.resolve().name if isinstance(self.dir, Path) else self.dir.rpartition("/")[2]
         self._run = run or here or "run"
         self._keep, self._keep_every, self._best = keep, keep_every, _best(best)
-        self._grace = grace
-        _grace(grace)
+        self._grace = _grace(grace)
         self._exit_code, self._signals, self._rng, self._strict = exit_code, tuple(signals), rng, strict
         self._ranks: Ranks | None = None
         if self.world_size > 1:
@@ -314,6 +316,9 @@ class Guard:
             self._load(self._writer)
             if self.rank == 0:
                 self._reporter = Reporter.of_this_pod()
+            if self._reporter is not None and self._grace[1] == _NOBODY:
+                of_pod = self._reporter.grace(patience=1.0)
+                self._grace = self._grace if of_pod is None else (of_pod, "the pod's")
             self._announce()
         except BaseException:
             self._end()
@@ -669,7 +674,7 @@ class Guard:
             left = f"{_span(max(0.0, total - done) * spent / done)} left" if done and total > done else "finishing"
             grace = ""
             if notice.at is not None:
-                rest = _grace(self._grace)[0] - (time.monotonic() - notice.at)
+                rest = self._grace[0] - (time.monotonic() - notice.at)
                 grace = f", {_span(max(rest, 0.0))} of grace"
             again = " (told again to end: goes on until it is whole)" if notice.times > heard else ""
             heard = notice.times

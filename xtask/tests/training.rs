@@ -76,6 +76,7 @@ fn tells_the_cluster(cluster: &Cluster, image: &str) {
     let pod = serde_json::json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "tells" },
         "spec": {
+            "terminationGracePeriodSeconds": 77,
             "containers": [{
                 "name": "train", "image": image, "command": ["python3", "-c", script],
                 "env": [{ "name": "HTTPS_PROXY", "value": "http://127.0.0.1:9" }],
@@ -84,11 +85,16 @@ fn tells_the_cluster(cluster: &Cluster, image: &str) {
             "volumes": [{ "name": "ckpt", "emptyDir": {} }],
         },
     });
+    let view = ["--clusterrole=view", "--group=system:serviceaccounts:default"];
+    kubectl(cluster, &[&["create", "rolebinding", "view"][..], &view].concat());
     cluster.apply(&pod.to_string()).unwrap();
     let mut command = String::new();
     eventually(|| {
         let log = stdout(&try_kubectl(cluster, &["logs", "tells"]));
         let told = log.lines().find_map(|line| line.split_once("To let it: kubectl "));
+        if !log.contains(" of 77.0 s of grace (the pod's)") {
+            return Err(format!("it does not know its grace: {log}"));
+        }
         command = told.ok_or_else(|| format!("it does not say that it may not: {log}"))?.1.to_owned();
         Ok(())
     });
