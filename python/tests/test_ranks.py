@@ -1,8 +1,11 @@
 """Several ranks: all stop at one step, and one that dies takes nothing with it."""
 
+import os
 import re
 import signal
 import socket
+import sys
+import textwrap
 
 import pytest
 
@@ -94,7 +97,7 @@ TORCH = """
     state = {"w": torch.zeros(1000) + rank}
     together = "together" in sys.argv
     with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=2) as guard:
-        print("started after", guard.last_step, float(state["w"][0]), flush=True)
+        print("started after", guard.last_step, float(state["w"][0]), "in process", os.getpid(), flush=True)
         for step in guard.resume(range(100000)):
             time.sleep(0.02)
             one = torch.ones(1)
@@ -149,3 +152,30 @@ def test_ranks_that_have_no_group_of_torch_are_told_so(job):
     (alone,) = [job("", script=SCRIPT.replace("every=every", "ranks='torch'"), RANK="0", WORLD_SIZE="2")]
     assert alone.ended() == 1
     assert "ranks='torch' for rank 0 of 2: call init_process_group() first" in alone.text()
+
+
+def elastic(job, tmp_path):
+    """Two ranks that torchrun starts, and starts anew when one dies."""
+    worker = tmp_path / "worker.py"
+    prefix = "start {os.environ['TORCHELASTIC_RESTART_COUNT']} rank {rank}:"
+    worker.write_text(textwrap.dedent(TORCH).replace('print("', f'print(f"{prefix}", "'))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2", str(worker)]
+    run = f"import os, sys; os.execv({sys.executable!r}, ['python', *{command!r}, *sys.argv[1:]])"
+    # Otherwise the store of the start before is used again, and a rank that is quick connects to where the dead one was.
+    return job("together", script=run, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+
+
+def test_torchrun_starts_all_ranks_anew_where_one_was_killed_and_they_go_on_after_the_newest_checkpoint(job, tmp_path):
+    agent = elastic(job, tmp_path).until("saved step").until("rank 1: step 12\n")
+    os.kill(int(re.search(r"rank 1: started .* process (\d+)", agent.text())[1]), signal.SIGKILL)
+    for rank in range(2):
+        agent.until(f"start 1 rank {rank}: step ")
+    again = re.findall(r"start 1 rank (\d): started after (\d+) (\S+)", agent.text())
+    (last,) = {int(last) for _, last, _ in again}
+    # Each step adds what two ranks have.
+    assert {(int(rank), float(w) - 2 * (last + 1)) for rank, _, w in again} == {(0, 0.0), (1, 1.0)}
+    # torchrun hands its notice on to all ranks, and waits for them.
+    agent.send(signal.SIGTERM).ended()
+    stopped = {re.findall(rf"start 1 rank {rank}: step (\d+)", agent.text())[-1] for rank in range(2)}
+    assert len(stopped) == 1, agent.text()
+    elastic(job, tmp_path).until(f"started after {stopped.pop()} ").send(signal.SIGTERM).ended()
