@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use bedplate_guarantees::check::{PROFILE, Run, Source, check, lapsed, mistake, object_findings};
 use bedplate_guarantees::context::NoContext;
+use bedplate_guarantees::training::saves::{Maker, Saves};
 use bedplate_guarantees::{Checked, Neighbours};
 use bedplate_model::document::FileKind;
 use bedplate_model::workload::kinds::TABLE;
 use bedplate_model::workload::unfold_live;
-use bedplate_model::{Node, Object, Profile, names};
-use serde_json::Value;
+use bedplate_model::{Node, Object, PodSet, Profile, Workload, checkpoint_report, moment, names};
+use serde_json::{Value, json};
 
 use crate::error::note;
 use crate::{Cluster, Error, Place, Resource, yaml};
@@ -47,7 +48,7 @@ pub struct Seen {
 }
 
 impl Cluster {
-    /// Judges everything in the cluster, or in one namespace. `each` gets every object that something was found of:
+    /// Judges everything in the cluster, or in one namespace, as of `now` (RFC 3339). `each` gets every object that something was found of:
     /// its name as `kind/namespace/name`, its text, and the findings.
     ///
     /// # Errors
@@ -55,7 +56,7 @@ impl Cluster {
     pub async fn audit(
         &self,
         profile: &Profile,
-        today: &str,
+        now: &str,
         namespace: Option<&str>,
         mut each: impl FnMut(&str, &str, &Checked),
     ) -> Result<Seen, Error> {
@@ -73,7 +74,16 @@ impl Cluster {
                 .await;
             note(&mut seen.unread, resource, read)?;
         }
-        let run = Run { profile, neighbours: &neighbours, today };
+        let mut trainings = Vec::new();
+        if let Some(resource) = self.kind(names::GROUP, checkpoint_report::KIND) {
+            let read = self.trainings(resource, namespace, now, &neighbours.saves, &mut trainings).await;
+            note(&mut seen.unread, resource, read)?;
+        }
+        let run = Run { profile, neighbours: &neighbours, now };
+        for report in trainings {
+            seen.judged += 1;
+            judge(report, run, &mut each);
+        }
         for resource in kinds {
             let configmaps = resource.kind == "ConfigMap" && resource.group.is_empty();
             let namespace = namespace.or(configmaps.then_some(COREFILES));
@@ -93,7 +103,7 @@ impl Cluster {
             note(&mut seen.unread, resource, read)?;
         }
         if let Some(resource) = self.kind(names::GROUP, "Exemption").filter(|_| namespace.is_none()) {
-            let read = self.list(resource, None, false, |object| judge_exemption(object, today, &mut each)).await;
+            let read = self.list(resource, None, false, |object| judge_exemption(object, now, &mut each)).await;
             note(&mut seen.unread, resource, read)?;
         }
         Ok(seen)
@@ -126,6 +136,38 @@ impl Cluster {
         Ok(())
     }
 
+    /// What trainings report of their checkpoints, each report with what its pod has. The rules on what makes such pods
+    /// hear of their saves.
+    async fn trainings(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        now: &str,
+        saves: &Saves,
+        reports: &mut Vec<Value>,
+    ) -> Result<(), Error> {
+        let Some(pods) = self.kind("", "Pod") else { return Ok(()) };
+        let mut all = Vec::new();
+        self.list(resource, namespace, false, |report| all.push(crate::bundle::essence(report))).await?;
+        for mut report in all {
+            let text = |path: &str| report.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let place =
+                Place { resource: pods, namespace: Some(text("/metadata/namespace")), name: text("/metadata/name") };
+            // A report goes with its pod, a little later.
+            let Some(pod) = self.get(place).await? else { continue };
+            let node = Node::from_json(&pod);
+            let Some(object) = Object::of_node(&node) else { continue };
+            if let Some(seconds) = report.pointer("/spec/saveSeconds").and_then(Value::as_f64) {
+                saves.tell(Maker::of(&object), seconds, moment::seconds(now).unwrap_or(0));
+            }
+            let Some(pod) = Workload::new(&object) else { continue };
+            let grace = pod.pod_sets.first().map(PodSet::grace_seconds);
+            report[checkpoint_report::POD] = json!({ "accelerators": pod.accelerators(), "graceSeconds": grace });
+            reports.push(report);
+        }
+        Ok(())
+    }
+
     /// What is looked at, of what the server serves.
     fn audited(&self, namespace: Option<&str>) -> Vec<&Resource> {
         let workloads = TABLE.iter().map(|row| (row.group, row.kind));
@@ -149,11 +191,11 @@ pub(crate) fn controller(object: &Value) -> Option<&Value> {
 }
 
 /// Tells of an exemption that has lapsed or means nothing.
-fn judge_exemption(object: Value, today: &str, each: &mut impl FnMut(&str, &str, &Checked)) {
+fn judge_exemption(object: Value, now: &str, each: &mut impl FnMut(&str, &str, &Checked)) {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let written = yaml::text(&crate::bundle::essence(object));
     let checked = match Profile::parse(&written, &bedplate_guarantees::names()) {
-        Ok(profile) => lapsed(&profile, today),
+        Ok(profile) => lapsed(&profile, now),
         Err(mistakes) => {
             let findings = mistakes.into_iter().map(|error| mistake(error, PROFILE)).collect();
             Checked { findings, ..Checked::default() }
@@ -198,7 +240,7 @@ mod tests {
             "metadata": { "name": "sweep", "namespace": "team" },
             "spec": { "trialTemplate": { "goTemplate": { "rawTemplate": template } } } });
         let (profile, neighbours) = (Profile::default(), Neighbours::default());
-        let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-11-25" };
+        let run = Run { profile: &profile, neighbours: &neighbours, now: "2026-11-25" };
         let mut told = Vec::new();
         judge(object, run, &mut |name, _, checked| {
             told.extend(checked.findings.iter().map(|located| (name.to_owned(), located.finding.rule)));

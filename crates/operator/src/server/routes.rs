@@ -13,6 +13,7 @@ use bedplate_cluster::unlock::now;
 use bedplate_guarantees::Neighbours;
 use bedplate_guarantees::admission::demand::Demand;
 use bedplate_guarantees::check::Run;
+use bedplate_guarantees::training::saves::Saves;
 use bedplate_model::Profile;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -43,10 +44,12 @@ pub struct Webhook {
     turns: Arc<Semaphore>,
     /// In KiB.
     bodies: Arc<Semaphore>,
-    today: fn() -> String,
+    clock: fn() -> String,
     decide: [Stage; 2],
     /// What workloads ask for together, as far as somebody counts.
     pub(crate) demand: Arc<Demand>,
+    /// How long saves of trainings take, as far as somebody listens.
+    pub(crate) saves: Arc<Saves>,
     refusals: OnceLock<mpsc::Sender<Refused>>,
 }
 
@@ -67,18 +70,19 @@ const STAGES: [Stage; 2] = [
 const SMALL: usize = 64 << 10;
 
 impl Webhook {
-    /// A webhook that knows nothing yet: defaults hold. `today` gives the day, as `YYYY-MM-DD`.
+    /// A webhook that knows nothing yet: defaults hold. `clock` gives the moment, as RFC 3339.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, limits: Limits, today: fn() -> String) -> Arc<Self> {
+    pub fn new(metrics: Arc<Metrics>, limits: Limits, clock: fn() -> String) -> Arc<Self> {
         Arc::new(Self {
             knowledge: RwLock::default(),
             metrics,
             limits,
             turns: Arc::new(Semaphore::new(limits.in_flight)),
             bodies: Arc::new(Semaphore::new(limits.bodies.div_ceil(1024))),
-            today,
+            clock,
             decide: STAGES,
             demand: Arc::default(),
+            saves: Arc::default(),
             refusals: OnceLock::new(),
         })
     }
@@ -91,12 +95,18 @@ impl Webhook {
     /// From now on decisions rest on this.
     pub fn learn(&self, mut knowledge: Knowledge) {
         knowledge.neighbours.demand = Arc::clone(&self.demand);
+        knowledge.neighbours.saves = Arc::clone(&self.saves);
         *self.knowledge.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(knowledge);
     }
 
     /// Whether the profile limits anything that takes counting.
     pub(crate) fn counts(&self) -> bool {
         self.knowledge().profile.counts()
+    }
+
+    /// Whether the profile has the grace of trainings set by what their saves take.
+    pub(crate) fn fixes_grace(&self) -> bool {
+        self.knowledge().profile.fixes("grace-too-short")
     }
 
     fn knowledge(&self) -> Arc<Knowledge> {
@@ -196,10 +206,10 @@ impl Webhook {
         );
         let _in_it = span.enter();
         let knowledge = self.knowledge();
-        let today = (self.today)();
+        let moment = (self.clock)();
         let decided = catch_unwind(AssertUnwindSafe(|| {
             let request = admission::read(body)?;
-            let run = Run { profile: &knowledge.profile, neighbours: &knowledge.neighbours, today: &today };
+            let run = Run { profile: &knowledge.profile, neighbours: &knowledge.neighbours, now: &moment };
             let answer = (stage.decide)(&request, run);
             let body = answer.body(&request.uid);
             // What comes in the same second counts this one too.
