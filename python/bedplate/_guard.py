@@ -167,7 +167,9 @@ class Guard:
     `dir`: a folder of this run alone, on storage that outlives the pod, or the URL of a prefix in a bucket, `s3://…`, `gs://…`,
     `az://…`; the credentials are those of the environment. `state`: what is saved, by name: objects with
     `state_dict` and `load_state_dict`, random number generators, arrays, numbers, texts, and lists and dicts of them. Values
-    that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`.
+    that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`. Of a `DTensor` each
+    rank saves its part, and resumes on the same mesh. An array of another library than numpy, torch and JAX is read through
+    DLPack where the host can read its memory, and comes back as one of numpy: `from_dlpack` of its library takes that.
 
     `every`: how often to save, `"10min"` or a number of steps. `keep`: so many of the last checkpoints; `keep_every`: for
     ever those whose step is a multiple; `best`: also the best by a metric, `("loss", "min")`. `grace`: seconds from the
