@@ -1,6 +1,7 @@
 """Frameworks that own the loop: a run that was ended in the middle goes on to what it would have come to."""
 
 import signal
+import socket
 import subprocess
 import sys
 
@@ -67,7 +68,8 @@ LIGHTNING = """
         net = Net()
         durable = bedplate.adapters.lightning(dir, every=None if every == "never" else int(every))
         quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-        pl.Trainer(max_epochs=3, accelerator="cpu", callbacks=[durable], **quiet).fit(net, Loader())
+        ranks = int(os.environ.get("WORLD_SIZE", 1))
+        pl.Trainer(max_epochs=3, accelerator="cpu", devices=ranks, callbacks=[durable], **quiet).fit(net, Loader())
         return [parameter.detach().flatten().tolist() for parameter in net.parameters()]
 """
 
@@ -195,6 +197,26 @@ def test_a_notice_at_the_ends_of_an_epoch_costs_nothing(train, framework):
     assert (whole.ended(), ended.ended()) == (0, 0), ended.text()
     assert did(ended) == did(whole), ended.text()
     assert ended.said("ended with") == ["ended with 143"] * len(ends)
+
+
+@pytest.mark.parametrize("framework", ["lightning", "transformers"])
+def test_a_notice_to_one_rank_ends_all_at_one_step(train, framework):
+    def ranks(*arguments, folder="run"):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", "WORLD_SIZE": "2"}
+        own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+        return [train(framework, *arguments, folder=folder, **where, **one) for one in own]
+
+    whole = ranks("never", "0", folder="whole")
+    ended = ranks("never", "0.1")
+    ended[1].until("step 7 ").send(signal.SIGTERM)
+    assert [rank.ended() for rank in whole + ended] == [0, 0, 143, 143], ended[0].text()
+    again = ranks("never", "0")
+    assert [rank.ended() for rank in again] == [0, 0], again[0].text()
+    for one, first, second in zip(whole, ended, again, strict=True):
+        assert did(first) + did(second) == did(one)
 
 
 def test_an_epoch_of_keras_that_was_ended_in_the_middle_is_done_again_from_its_first_batch(train):
