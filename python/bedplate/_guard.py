@@ -169,7 +169,9 @@ class Guard:
     `dir`: a folder of this run alone, on storage that outlives the pod, or the URL of a prefix in a bucket, `s3://…`, `gs://…`,
     `az://…`; the credentials are those of the environment. `state`: what is saved, by name: objects with
     `state_dict` and `load_state_dict`, random number generators, arrays, numbers, texts, and lists and dicts of them. Values
-    that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`.
+    that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`. Of a `DTensor` each
+    rank saves its part, and resumes on the same mesh. An array of another library than numpy, torch and JAX is read through
+    DLPack where the host can read its memory, and comes back as one of numpy: `from_dlpack` of its library takes that.
 
     `every`: how often to save, `"10min"` or a number of steps. `keep`: so many of the last checkpoints; `keep_every`: for
     ever those whose step is a multiple; `best`: also the best by a metric, `("loss", "min")`. `grace`: seconds from the
@@ -337,11 +339,14 @@ class Guard:
         self._finished = False
         return _Rest(self, iterable, self._position)
 
-    def _follow(self, rest: Iterable[T]) -> Iterator[T]:
+    def _restore_random(self) -> None:
+        """What was done since the resume, such as making the iterator of a DataLoader, has drawn from the generators."""
         if self._random is not None:
-            # What was done since the resume, such as making the iterator of a DataLoader, has drawn from them.
             GlobalRandom().load_state_dict(self._random)
             self._random = None
+
+    def _follow(self, rest: Iterable[T]) -> Iterator[T]:
+        self._restore_random()
         for item in rest:
             self._stepped = False
             yield item
@@ -353,8 +358,12 @@ class Guard:
     def step(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
         """A step is completed, and the state is as after it. Saves when that is due. After the notice to end it saves,
         waits until that is durable, and raises `Terminated`."""
+        self._save_as(self._wanted(step, metrics))
+
+    def _wanted(self, step: int, metrics: Mapping[str, Any] | None = None) -> str | None:
+        """A step is completed; what is to be done: `save`, `stop`, or nothing."""
         if self._is_elsewhere():
-            return
+            return None
         step = int(step)
         if self._step is not None and step <= self._step:
             raise ValueError(f"guard.step({step}) came after guard.step({self._step}): steps count up, also over epochs")
@@ -372,9 +381,10 @@ class Guard:
             self._base = step - 1
         self._prepare()
         if self._ranks is None:
-            wanted = "stop" if self.terminating else "save" if self._is_due(step) else None
-        else:
-            wanted = self._agree(self._ranks, step)
+            return "stop" if self.terminating else "save" if self._is_due(step) else None
+        return self._agree(self._ranks, step)
+
+    def _save_as(self, wanted: str | None) -> None:
         if wanted == "stop":
             self._last_save()
         elif wanted == "save":
