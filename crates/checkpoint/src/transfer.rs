@@ -2,12 +2,14 @@
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::files::{ReadAt, WriteAt};
 use crate::format::{DataFile, Digest, Record, cuts};
 use crate::region::Runs;
+use crate::reuse::is_mostly;
 use crate::safetensors::PAGE;
 
 /// Bytes that are read or written at once, and how many threads do so. Measured: 8 MiB x 4 is as fast as an NVMe volume;
@@ -91,21 +93,21 @@ fn is_worth_no_copy(bytes: &[u8], offset: u64) -> bool {
     bytes.len() as u64 >= BLOCK / 4 && whole(bytes.len() as u64) && whole(offset) && whole(bytes.as_ptr().addr() as u64)
 }
 
-/// Writes a header and what comes after it, one behind the other; gives the checksums of each of `contents`. Returns when
-/// all of it is durable.
+/// Writes a header and what comes after it, one behind the other; gives the checksums of each of `contents`, which have
+/// names. Returns when all of it is durable. Of contents that are still coming, each piece is written when it is there.
 pub(crate) fn write(
     file: &dyn WriteAt,
     header: &[u8],
-    contents: &[&[u8]],
+    contents: &[(&str, Data<'_>)],
     fail: &(dyn Fn(std::io::Error) -> Error + Sync),
 ) -> Result<Vec<Vec<Digest>>> {
     let mut starts = vec![0];
     let mut end = header.len() as u64;
-    for bytes in contents {
+    for (_, data) in contents {
         starts.push(end);
-        end += bytes.len() as u64;
+        end += data.bytes() as u64;
     }
-    let source = |index: usize| if index == 0 { header } else { contents[index - 1] };
+    let source = |index: usize| if index == 0 { ("", Data::There(header)) } else { contents[index - 1] };
     let cut = each(pieces(0..end).collect(), THREADS, PIECE.min(end.next_multiple_of(PAGE)), |piece, buffer| {
         let mut sums = Vec::new();
         // What was copied and is not yet written.
@@ -119,12 +121,13 @@ pub(crate) fn write(
         // The last that begins at or before the piece, and all that begin within it.
         let first = starts.partition_point(|start| *start <= piece.start) - 1;
         for index in (first..starts.len()).take_while(|index| starts[*index] < piece.end) {
-            let (start, bytes) = (starts[index], source(index));
-            let (from, to) = (start.max(piece.start), (start + bytes.len() as u64).min(piece.end));
+            let (start, (name, data)) = (starts[index], source(index));
+            let (from, to) = (start.max(piece.start), (start + data.bytes() as u64).min(piece.end));
             if from >= to {
                 continue;
             }
-            let part = &bytes[(from - start) as usize..(to - start) as usize];
+            let part = data.wait((from - start) as usize..(to - start) as usize);
+            let part = part.ok_or_else(|| Error::NeverCame { name: name.to_owned() })?;
             let direct = is_worth_no_copy(part, from);
             if direct {
                 write_copied(&copied, buffer)?;
@@ -158,15 +161,25 @@ pub(crate) fn write(
     Ok(of_each)
 }
 
-/// Which of some contents are, byte for byte, what records say; the file of each record tells where it is cut.
-pub(crate) fn unchanged(pairs: &[(&[u8], &Record, &DataFile)]) -> Vec<bool> {
+/// Which of some contents are, byte for byte, what records say, of which `files` are the files. Where most of a file has
+/// changed, the rest of it is not looked at, and not waited for: it counts as changed too.
+pub(crate) fn unchanged(pairs: &[(Data<'_>, &Record)], files: &[DataFile]) -> Vec<bool> {
     let jobs: Vec<usize> = (0..pairs.len()).collect();
+    let alive: Vec<AtomicU64> = files.iter().map(|file| AtomicU64::new(file.bytes - file.header)).collect();
     let same = |index: usize| {
-        let (bytes, record, file) = pairs[index];
+        let (data, record) = pairs[index];
+        let (file, alive) = (&files[record.file], &alive[record.file]);
         // Most that has changed has changed in its first block.
-        cuts(record.start, record.bytes(), file.block).zip(&record.xxh3).all(|((from, to), sum)| {
-            Digest::of(&bytes[(from - record.start) as usize..(to - record.start) as usize]) == *sum
-        })
+        let same = cuts(record.start, record.bytes(), file.block).zip(&record.xxh3).all(|((from, to), sum)| {
+            is_mostly(alive.load(Ordering::Relaxed), file)
+                && data
+                    .wait((from - record.start) as usize..(to - record.start) as usize)
+                    .is_some_and(|bytes| Digest::of(bytes) == *sum)
+        });
+        if !same {
+            alive.fetch_sub(record.bytes(), Ordering::Relaxed);
+        }
+        same
     };
     let mut result = vec![false; pairs.len()];
     for (index, same) in each(jobs, THREADS, 0, |index, _| Ok((index, same(index)))).unwrap_or_default() {
@@ -360,7 +373,8 @@ mod tests {
         // The last two do not begin on a page of the file; one of them not on one in memory.
         let contents: [&[u8]; 6] = [&large, &pages, &[], &odd[5..], &[7; 3], &after];
         let file = Memory::default();
-        let sums = write(&file, &header, &contents, &|error| panic!("{error}")).unwrap();
+        let named: Vec<_> = contents.iter().map(|bytes| ("w", Data::There(bytes))).collect();
+        let sums = write(&file, &header, &named, &|error| panic!("{error}")).unwrap();
         let (data, places) = file.0.into_inner().unwrap();
         assert!(data == [&header, &contents.concat()[..]].concat());
         for start in [large.as_ptr().addr(), pages.as_ptr().addr()] {

@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bedplate_checkpoint::{Best, DType, Depth, Direction, Error, Info, Region, Retention, Saved, State, Store, Tensor};
+use bedplate_checkpoint::{
+    Best, DType, Data, Depth, Direction, Error, Info, Region, Retention, Saved, State, Store, Tensor,
+};
 
 use crate::sim::Sim;
 use crate::{Model, SMALL, folder, folder_in_memory, id, info, last, resumed, save, take_over, told};
@@ -103,7 +105,8 @@ fn a_slice_reads_the_blocks_it_touches_and_no_others() {
     let (_folder, store) = folder();
     let (rows, columns) = (12_u64, 1 << 20);
     let data: Vec<u8> = (0..rows * columns).map(|byte| (byte % 251) as u8).collect();
-    let tensor = Tensor { name: "w", dtype: DType::U8, shape: vec![rows, columns], global: None, data: &data };
+    let tensor =
+        Tensor { name: "w", dtype: DType::U8, shape: vec![rows, columns], global: None, data: Data::There(&data) };
     let state = State { tensors: vec![tensor], blobs: vec![] };
     take_over(&store).save(1, &state, &info(1)).unwrap();
     let checkpoint = store.checkpoint(id(1, 1)).unwrap();
@@ -157,8 +160,13 @@ fn what_a_checkpoint_does_not_have_is_told() {
 fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     let (folder, store) = folder();
     let mut writer = take_over(&store);
-    let tensor =
-        |name, shape: &[u64], data| Tensor { name, dtype: DType::F32, shape: shape.to_vec(), global: None, data };
+    let tensor = |name, shape: &[u64], data| Tensor {
+        name,
+        dtype: DType::F32,
+        shape: shape.to_vec(),
+        global: None,
+        data: Data::There(data),
+    };
     let data = [0; 8];
     let long = "x".repeat(5000);
     let cases = [
