@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from . import _core
 from ._arrays import Leaf
 from ._ranks import Folder, Place, RankLost, Ranks, TorchStore, from_environment, from_torch
+from ._report import Reporter, moment, pods
 from ._signals import notice
 from ._tree import GlobalRandom, Saved, StateError, Tree
 
@@ -263,6 +264,8 @@ class Guard:
         self._base: int | None = None
         self._said_busy = False
         self._estimate: Estimate | None = None
+        self._reporter: Reporter | None = None
+        self._started = time.time()
 
     # What a user sees of it.
 
@@ -305,6 +308,8 @@ class Guard:
                 if self._ranks is not None:
                     self._ranks.lead(self._writer.generation)
             self._load(self._writer)
+            if self.rank == 0:
+                self._reporter = Reporter.of_this_pod()
             self._announce()
         except BaseException:
             self._end()
@@ -418,6 +423,8 @@ class Guard:
         if self._state == "ended":
             return
         self._state = "ended"
+        if self._reporter is not None and notice.at is None:
+            self._reporter.close(1.0)
         if self._ranks is not None:
             self._ranks.end()
         self._memory = None
@@ -497,6 +504,7 @@ class Guard:
         self._estimate = _estimate(self._nbytes, bandwidth, self._grace)
         log.info("%s", self._estimate)
         self._warn()
+        self._report(self._estimate.seconds)
 
     def _warn(self) -> None:
         if self._estimate is not None and not self._estimate.fits:
@@ -505,6 +513,21 @@ class Guard:
                 "then a termination may cost what was trained since the save before",
                 int(self._estimate.seconds * 1.25) + 5,
             )
+
+    def _report(self, save_seconds: float, step: int | None = None, saved_at: float | None = None) -> None:
+        """Tells the cluster, where there is one. What a save takes is what it took, or an estimate."""
+        if self._reporter is None:
+            return
+        self._reporter.tell(
+            run=self._run,
+            place=str(self.dir),
+            startedAt=moment(self._started),
+            step=step,
+            savedAt=None if saved_at is None else moment(saved_at),
+            stateBytes=self._nbytes,
+            saveSeconds=round(save_seconds, 3),
+            pods=pods(self.world_size),
+        )
 
     def _prepare(self) -> None:
         """After the first step all of the state is there (an optimizer makes its own in it): its memory is made beside the
@@ -611,13 +634,16 @@ class Guard:
             if time.monotonic() - parts > self._patience():
                 raise RankLost(f"step {save.step}: rank {', '.join(map(str, missing))} did not save its part")
             time.sleep(0.02)
+        spent = time.monotonic() - begun
         log.info(
             "saved step %d: %s written%s in %s",
             save.step,
             _size(written),
             f", {_size(linked)} as before" if linked else "",
-            _span(time.monotonic() - begun),
+            _span(spent),
         )
+        # What came since the copy was taken would be lost.
+        self._report(spent, save.step, time.time() - spent)
         if self.rank == 0:
             for told in writer.prune(self._keep, self._keep_every, self._best):
                 log.warning("%s", told)

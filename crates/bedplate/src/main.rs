@@ -1,9 +1,9 @@
 //! `bedplate`: keeps machine-learning platforms on Kubernetes standing.
 
+mod clock;
 mod commands;
 mod files;
 mod profile;
-mod today;
 
 use std::process::ExitCode;
 

@@ -333,13 +333,57 @@ impl Bucket {
 fn a_bucket_is_told_of_as_a_folder_is() {
     let bucket = Bucket::new();
     let url = "s3://checkpoints/run";
-    insta::assert_snapshot!(bucket.bedplate(&["ls", url]), @"");
-    insta::assert_snapshot!(bucket.bedplate(&["verify", url]), @"");
-    insta::assert_snapshot!(bucket.bedplate(&["show", url, "--step", "100"]), @"");
-    insta::assert_snapshot!(bucket.bedplate(&["diff", url, "100", "200"]), @"");
-    insta::assert_snapshot!(bucket.bedplate(&["export", url, "model.safetensors"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["ls", url]), @r"
+    run llama-7, writer 1 since 2026-09-21 14:13:20: pod llama-0 (uid 1a2b)
+
+    step  saved (UTC)          size      shared  ranks  metrics    health
+    200   2026-09-21 14:16:40  1.24 KiB  -       1      loss 0.25  complete
+    100   2026-09-21 14:15:00  1.24 KiB  -       1      loss 0.5   complete
+
+    complete: all files are there, with their sizes and headers; `bedplate checkpoint verify` reads every byte
+    exit 0
+    ");
+    insta::assert_snapshot!(bucket.bedplate(&["verify", url]), @r"
+    step-000000000200-g00000001: verified, 1.24 KiB
+    step-000000000100-g00000001: verified, 1.24 KiB
+    exit 0
+    ");
+    insta::assert_snapshot!(bucket.bedplate(&["show", url, "--step", "100"]), @r"
+    step-000000000100-g00000001
+      run        llama-7
+      saved      2026-09-21 14:15:00 UTC by writer 1, 1 ranks
+      size       1.24 KiB
+      metrics    loss 0.5
+
+    tensor  type  shape  size      held by
+    base    U8    [64]   64 B      one piece
+    weight  F32   [300]  1.17 KiB  one piece
+
+    blob    size  held by
+    loader  8 B   rank 0
+    exit 0
+    ");
+    insta::assert_snapshot!(bucket.bedplate(&["diff", url, "100", "200"]), @r"
+    step-000000000100-g00000001 to step-000000000200-g00000001
+      loss 0.5 to 0.25
+
+    changed  weight  F32 [300], 1.17 KiB
+
+    the same: 1 of 2 tensors, 64 B
+    exit 1
+    ");
+    insta::assert_snapshot!(bucket.bedplate(&["export", url, "model.safetensors"]), @r"
+    model.safetensors: 2 tensors of step-000000000200-g00000001, 5.23 KiB
+    left out: 1 blobs, for which the format has no place (`bedplate checkpoint show`)
+    exit 0
+    ");
     assert!(bucket.1.path().join("model.safetensors").exists());
-    insta::assert_snapshot!(bucket.bedplate(&["prune", url, "--last", "1", "--yes"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["prune", url, "--last", "1", "--yes"]), @r"
+    removed  step-000000000100-g00000001
+    keep     step-000000000200-g00000001  the newest that is whole, one of the last 1
+    1 of 2 removed
+    exit 0
+    ");
     assert_eq!(bucket.store().steps().unwrap().len(), 1);
 
     let name = "step-000000000200-g00000001";
@@ -348,14 +392,31 @@ fn a_bucket_is_told_of_as_a_folder_is() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(object, bytes).unwrap();
-    insta::assert_snapshot!(bucket.bedplate(&["verify", url]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["verify", url]), @r"
+    step-000000000200-g00000001: damaged
+      s3://checkpoints/run/step-000000000200-g00000001/step-000000000200-g00000001.rank-00000.safetensors is damaged: the bytes 5296..5360, of `base`, have the checksum 195ffd3dc739368f0be29df363b1201c, not 82053f469c34f72b42f39bf8713c41d7
+    1 of 1 damaged; a resume passes over what is damaged
+    exit 1
+    ");
 }
 
 #[test]
 fn what_is_wrong_with_a_bucket_is_one_line() {
     let bucket = Bucket::new();
-    insta::assert_snapshot!(bucket.bedplate(&["verify", "s3://checkpoints/nothing"]), @"");
-    insta::assert_snapshot!(bucket.bedplate(&["ls", "s3://elsewhere/run"]), @"");
-    insta::assert_snapshot!(bucket.bedplate(&["ls", "ftp://checkpoints/run"]), @"");
-    insta::assert_snapshot!(bucket.bedplate(&["ls", "s3://key:hush@checkpoints/run"]), @"");
+    insta::assert_snapshot!(bucket.bedplate(&["verify", "s3://checkpoints/nothing"]), @r"
+    error: s3://checkpoints/nothing: there are no checkpoints; give the folder whose folders begin with `step-`
+    exit 2
+    ");
+    insta::assert_snapshot!(bucket.bedplate(&["ls", "s3://elsewhere/run"]), @r"
+    error: cannot list s3://elsewhere/run: http://127.0.0.1:9000 has no bucket `elsewhere`: create it, or correct the URL
+    exit 2
+    ");
+    insta::assert_snapshot!(bucket.bedplate(&["ls", "ftp://checkpoints/run"]), @r"
+    error: `ftp` is no scheme of an object store: give one of s3, s3a, gs, az, abfs, abfss
+    exit 2
+    ");
+    insta::assert_snapshot!(bucket.bedplate(&["ls", "s3://key:hush@checkpoints/run"]), @r"
+    error: a URL of checkpoints is a bucket and a prefix; credentials are read from the environment
+    exit 2
+    ");
 }

@@ -12,8 +12,8 @@ use bedplate_guarantees::{Checked, Neighbours};
 use bedplate_model::document::FileKind;
 use bedplate_model::workload::kinds::TABLE;
 use bedplate_model::workload::unfold_live;
-use bedplate_model::{Node, Object, Profile, names};
-use serde_json::Value;
+use bedplate_model::{Node, Object, Profile, Workload, checkpoint_report, names};
+use serde_json::{Value, json};
 
 use crate::error::note;
 use crate::{Cluster, Error, Place, Resource, yaml};
@@ -26,6 +26,7 @@ pub(crate) const OTHERS: &[(&str, &str)] = &[
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
     ("policy", "PodDisruptionBudget"),
     ("resource.k8s.io", "ResourceClaimTemplate"),
+    (names::GROUP, checkpoint_report::KIND),
 ];
 
 /// The namespace whose ConfigMaps are looked at: for Corefiles, of which the others have none.
@@ -47,7 +48,7 @@ pub struct Seen {
 }
 
 impl Cluster {
-    /// Judges everything in the cluster, or in one namespace. `each` gets every object that something was found of:
+    /// Judges everything in the cluster, or in one namespace, as of `now` (RFC 3339). `each` gets every object that something was found of:
     /// its name as `kind/namespace/name`, its text, and the findings.
     ///
     /// # Errors
@@ -55,7 +56,7 @@ impl Cluster {
     pub async fn audit(
         &self,
         profile: &Profile,
-        today: &str,
+        now: &str,
         namespace: Option<&str>,
         mut each: impl FnMut(&str, &str, &Checked),
     ) -> Result<Seen, Error> {
@@ -73,12 +74,14 @@ impl Cluster {
                 .await;
             note(&mut seen.unread, resource, read)?;
         }
-        let run = Run { profile, neighbours: &neighbours, today };
+        let run = Run { profile, neighbours: &neighbours, now };
         for resource in kinds {
             let configmaps = resource.kind == "ConfigMap" && resource.group.is_empty();
             let namespace = namespace.or(configmaps.then_some(COREFILES));
             let read = if resource.kind == "Pod" && resource.group.is_empty() {
                 self.pods(resource, namespace, run, &mut seen, &mut each).await
+            } else if resource.kind == checkpoint_report::KIND {
+                self.trainings(resource, namespace, run, &mut seen, &mut each).await
             } else {
                 self.list(resource, namespace, false, |object| {
                     if controller(&object).is_some() {
@@ -93,7 +96,7 @@ impl Cluster {
             note(&mut seen.unread, resource, read)?;
         }
         if let Some(resource) = self.kind(names::GROUP, "Exemption").filter(|_| namespace.is_none()) {
-            let read = self.list(resource, None, false, |object| judge_exemption(object, today, &mut each)).await;
+            let read = self.list(resource, None, false, |object| judge_exemption(object, now, &mut each)).await;
             note(&mut seen.unread, resource, read)?;
         }
         Ok(seen)
@@ -126,6 +129,32 @@ impl Cluster {
         Ok(())
     }
 
+    /// What trainings report of their checkpoints, each report with what its pod has.
+    async fn trainings(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        run: Run<'_>,
+        seen: &mut Seen,
+        each: &mut impl FnMut(&str, &str, &Checked),
+    ) -> Result<(), Error> {
+        let Some(pods) = self.kind("", "Pod") else { return Ok(()) };
+        let mut reports = Vec::new();
+        self.list(resource, namespace, false, |report| reports.push(crate::bundle::essence(report))).await?;
+        for mut report in reports {
+            let text = |path: &str| report.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let place =
+                Place { resource: pods, namespace: Some(text("/metadata/namespace")), name: text("/metadata/name") };
+            // A report goes with its pod, a little later.
+            let Some(pod) = self.get(place).await? else { continue };
+            let Some(pod) = facts(&pod) else { continue };
+            report[checkpoint_report::POD] = pod;
+            seen.judged += 1;
+            judge(report, run, each);
+        }
+        Ok(())
+    }
+
     /// What is looked at, of what the server serves.
     fn audited(&self, namespace: Option<&str>) -> Vec<&Resource> {
         let workloads = TABLE.iter().map(|row| (row.group, row.kind));
@@ -142,6 +171,14 @@ impl Cluster {
     }
 }
 
+/// What rules ask of the pod of a training.
+fn facts(pod: &Value) -> Option<Value> {
+    let node = Node::from_json(pod);
+    let pod = Workload::new(&Object::of_node(&node)?)?;
+    let grace = pod.pod_sets.first()?.grace_seconds();
+    Some(json!({ "accelerators": pod.accelerators(), "graceSeconds": grace }))
+}
+
 /// The reference to what controls an object.
 pub(crate) fn controller(object: &Value) -> Option<&Value> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
@@ -149,11 +186,11 @@ pub(crate) fn controller(object: &Value) -> Option<&Value> {
 }
 
 /// Tells of an exemption that has lapsed or means nothing.
-fn judge_exemption(object: Value, today: &str, each: &mut impl FnMut(&str, &str, &Checked)) {
+fn judge_exemption(object: Value, now: &str, each: &mut impl FnMut(&str, &str, &Checked)) {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let written = yaml::text(&crate::bundle::essence(object));
     let checked = match Profile::parse(&written, &bedplate_guarantees::names()) {
-        Ok(profile) => lapsed(&profile, today),
+        Ok(profile) => lapsed(&profile, now),
         Err(mistakes) => {
             let findings = mistakes.into_iter().map(|error| mistake(error, PROFILE)).collect();
             Checked { findings, ..Checked::default() }
@@ -198,7 +235,7 @@ mod tests {
             "metadata": { "name": "sweep", "namespace": "team" },
             "spec": { "trialTemplate": { "goTemplate": { "rawTemplate": template } } } });
         let (profile, neighbours) = (Profile::default(), Neighbours::default());
-        let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-11-25" };
+        let run = Run { profile: &profile, neighbours: &neighbours, now: "2026-11-25" };
         let mut told = Vec::new();
         judge(object, run, &mut |name, _, checked| {
             told.extend(checked.findings.iter().map(|located| (name.to_owned(), located.finding.rule)));

@@ -16,8 +16,9 @@ use crate::journal::Before;
 use crate::ownership::{Conflict, emptied, foreign};
 use crate::profile::profile_of;
 use crate::removal::patiently;
-use crate::unlock::{now, timestamp};
+use crate::unlock::now;
 use crate::{Cluster, Error, OLDEST_MINOR, Resource, Write, yaml};
+use bedplate_model::moment::timestamp;
 
 /// What would happen to one object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -279,8 +280,8 @@ impl Cluster {
         documents.extend(wanted.exemptions.iter().cloned());
         documents.extend(profile);
         let mut profile = profile_of(documents)?.profile;
-        let today = timestamp(now());
-        profile.exemptions.retain(|(exemption, _)| today.get(..10).is_none_or(|today| !exemption.expired(today)));
+        let now = timestamp(now());
+        profile.exemptions.retain(|(exemption, _)| !exemption.expired(&now));
         // The order of a list is none.
         profile.exemptions.sort_by(|(a, _), (b, _)| {
             (&a.rule, &a.subject.name, &a.expires).cmp(&(&b.rule, &b.subject.name, &b.expires))

@@ -5,8 +5,9 @@ use bedplate_model::{Exemption, Profile, names};
 use serde_json::{Value, json};
 
 use crate::standing::in_place;
-use crate::unlock::{now, timestamp};
+use crate::unlock::now;
 use crate::{Cluster, Error, Place};
+use bedplate_model::moment::timestamp;
 
 /// The profile that holds on a cluster.
 #[derive(Clone, Debug, Default)]
@@ -111,13 +112,10 @@ pub fn profile_of(documents: Vec<Value>) -> Result<InForce, Error> {
 }
 
 /// Whether an Exemption is honoured, the reason as one word, and as a sentence.
-fn standing(object: &Value, today: &str) -> (&'static str, &'static str, String) {
-    let today = today.get(..10).unwrap_or(today);
+fn standing(object: &Value, now: &str) -> (&'static str, &'static str, String) {
     match object.get("spec").and_then(|spec| serde_json::from_value::<Exemption>(spec.clone()).ok()) {
         None => ("False", "Unreadable", "this version cannot read it".to_owned()),
-        Some(exemption) if exemption.expired(today) => {
-            ("False", "Lapsed", format!("it lapsed on {}", exemption.expires))
-        }
+        Some(exemption) if exemption.expired(now) => ("False", "Lapsed", format!("it lapsed on {}", exemption.expires)),
         Some(exemption) if !enforce::guarded().any(|(rule, _)| rule == exemption.rule) => {
             ("True", "NoGuard", "`audit` honours it; the rule has no guard that could refuse anything".to_owned())
         }

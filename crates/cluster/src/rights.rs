@@ -170,6 +170,10 @@ const OWN: What = These(names::GROUP, &["stabilityprofiles", "exemptions"]);
 
 /// The name of nearly everything that runs the operator: its Deployment, its account, its roles, its Lease.
 pub const OPERATOR_NAME: &str = "bedplate-operator";
+/// The role of a service account whose trainings report their checkpoints; who may `edit` a namespace has it.
+pub const CHECKPOINT_REPORTER: &str = "bedplate-checkpoint-reporter";
+/// The role of who reads those reports; who may `view` a namespace has it.
+pub const CHECKPOINT_VIEWER: &str = "bedplate-checkpoint-viewer";
 /// The name of the Secret with the operator's certificates.
 pub const OPERATOR_SECRET: &str = "bedplate-webhook";
 
@@ -184,6 +188,8 @@ pub const OPERATOR: &[(&str, &str, &str)] = &[
     ("apps", "Deployment", OPERATOR_NAME),
     ("policy", "PodDisruptionBudget", OPERATOR_NAME),
     ("rbac.authorization.k8s.io", "ClusterRole", OPERATOR_NAME),
+    ("rbac.authorization.k8s.io", "ClusterRole", CHECKPOINT_REPORTER),
+    ("rbac.authorization.k8s.io", "ClusterRole", CHECKPOINT_VIEWER),
     ("rbac.authorization.k8s.io", "ClusterRoleBinding", OPERATOR_NAME),
     ("rbac.authorization.k8s.io", "Role", OPERATOR_NAME),
     ("rbac.authorization.k8s.io", "RoleBinding", OPERATOR_NAME),
@@ -194,6 +200,7 @@ pub const OPERATOR: &[(&str, &str, &str)] = &[
 const OWN_DEFINITIONS: &[(&str, &str, &str)] = &[
     ("apiextensions.k8s.io", "CustomResourceDefinition", "stabilityprofiles.bedplate.dev"),
     ("apiextensions.k8s.io", "CustomResourceDefinition", "exemptions.bedplate.dev"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition", "checkpointreports.bedplate.dev"),
 ];
 
 /// The lanes that may be made.
@@ -228,7 +235,7 @@ const TABLE: &[Row] = &[
     row(&[Audit, Plan, Apply, Prove, ProveFairness, ApfControllers], &["get"], PROFILES, "the settings that hold"),
     row(&[Audit, Plan, Apply, Prove, ProveFairness, ApfControllers], &["list"], EXEMPTIONS, "what need not follow them"),
     row(&[Audit, Plan], &["list"], Workloads(EVERY), "what the rules judge"),
-    row(&[Audit, Plan], &["get"], These("", &["pods"]), "pods that nobody owns are judged themselves; of the others the metadata is enough"),
+    row(&[Audit, Plan], &["get"], These("", &["pods"]), "pods that nobody owns are judged themselves, and those that report their checkpoints; of the others the metadata is enough"),
     row(&[Audit, Plan], &["list"], Kinds(audit::OTHERS), "what the rules judge, or have to know of the rest"),
     row(&[Audit, Plan], &["list"], Texts(audit::COREFILES, None), "Corefiles: those of kube-system are enough"),
     row(&[Plan, Apply], &["get", "patch"], DEFINITIONS, "the definitions of Bedplate's kinds"),
@@ -254,7 +261,7 @@ const TABLE: &[Row] = &[
     row(&[Uninstall], &["list"], Kinds(lanes::KINDS), "the lanes"),
     row(&[Uninstall], &["delete"], Named(LANES), "the same"),
     row(&[Uninstall], &["get", "delete"], Named(OWN_DEFINITIONS), "the definitions; their objects go with them"),
-    row(&[Uninstall], &["list"], OWN, "what goes with the definitions is named"),
+    row(&[Uninstall], &["list"], These(names::GROUP, &["stabilityprofiles", "exemptions", "checkpointreports"]), "what goes with the definitions is named"),
     row(&[Uninstall], &["get", "delete"], Named(OPERATOR), "what runs the operator, and what that made"),
     row(&[Uninstall], &["list"], These("", &["pods"]), "the operator's pods have to have ended"),
     row(&[Uninstall], &["list", "delete"], Kinds(reports::KINDS), "what the operator reported"),

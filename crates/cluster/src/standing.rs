@@ -11,8 +11,9 @@ use bedplate_model::{Guarantee, Profile};
 use serde_json::{Value, json};
 
 use crate::prove::Outcome;
-use crate::unlock::{now, timestamp};
+use crate::unlock::now;
 use crate::{Cluster, Error};
+use bedplate_model::moment::timestamp;
 
 /// Errors and warnings that the rules of a guarantee found.
 pub type Found = BTreeMap<Guarantee, (u64, u64)>;

@@ -10,8 +10,9 @@ use bedplate_model::names;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::unlock::{now, timestamp};
+use crate::unlock::now;
 use crate::{Cluster, Error, digest};
+use bedplate_model::moment::timestamp;
 
 /// Its name; its namespace is that of the journal.
 pub const NAME: &str = "bedplate-trail";

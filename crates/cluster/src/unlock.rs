@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bedplate_model::moment::timestamp;
 use bedplate_model::names::UNLOCK;
 use serde_json::{Value, json};
 
@@ -13,21 +14,6 @@ use crate::{Cluster, Error, Place};
 #[must_use]
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// A time as RFC 3339 in UTC. The civil date from days: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-#[must_use]
-pub fn timestamp(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 impl Cluster {
@@ -94,22 +80,5 @@ impl Cluster {
             },
         });
         self.create(&event, false).await.map(drop)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn times_are_written_as_kubernetes_reads_them() {
-        let cases = [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_795_521_600, "2026-11-24T12:00:00Z"),
-            (4_102_444_800, "2100-01-01T00:00:00Z"),
-        ];
-        for (seconds, text) in cases {
-            assert_eq!(super::timestamp(seconds), text);
-        }
     }
 }

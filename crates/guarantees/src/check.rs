@@ -7,6 +7,7 @@ use bedplate_model::document::{FileKind, Limits, Unrendered, parse, read, read_s
 use bedplate_model::finding::{Finding, Place, SubjectRef};
 use bedplate_model::{
     Confidence, Document, FieldPath, LineIndex, Object, Profile, Severity, Span, Style, Value, Workload,
+    checkpoint_report, names,
 };
 
 use crate::context::{BuildContext, Context, Neighbours};
@@ -31,8 +32,8 @@ pub struct Run<'a> {
     pub profile: &'a Profile,
     /// Facts about the other files.
     pub neighbours: &'a Neighbours,
-    /// Today, as `YYYY-MM-DD`.
-    pub today: &'a str,
+    /// Now, as RFC 3339, or today as `YYYY-MM-DD`.
+    pub now: &'a str,
 }
 
 /// What came of a text.
@@ -93,8 +94,8 @@ pub fn check(source: Source<'_>, run: Run<'_>) -> Checked {
 
 /// Exemptions that have lapsed, as findings in the profile's own text.
 #[must_use]
-pub fn lapsed(profile: &Profile, today: &str) -> Checked {
-    let lapsed = profile.exemptions.iter().filter(|(exemption, _)| exemption.expired(today));
+pub fn lapsed(profile: &Profile, now: &str) -> Checked {
+    let lapsed = profile.exemptions.iter().filter(|(exemption, _)| exemption.expired(now));
     let findings = lapsed.map(|(exemption, span)| {
         let subject = &exemption.subject.name;
         let message = format!("the exemption of `{subject}` from `{}` lapsed on {}", exemption.rule, exemption.expires);
@@ -130,7 +131,8 @@ fn yaml(source: Source<'_>, run: Run<'_>, out: &mut Checked) {
     for (index, document) in parsed.documents.iter().enumerate() {
         // A profile or an exemption, wherever it stands: the file that is in force, or one on its way to a cluster.
         let root = &document.root;
-        if root.get("apiVersion").and_then(|node| node.as_str()) == Some(bedplate_model::names::API_VERSION) {
+        let word = |key| root.get(key).and_then(|node| node.as_str());
+        if word("apiVersion") == Some(names::API_VERSION) && word("kind") != Some(checkpoint_report::KIND) {
             let mistakes = Profile::mistakes(root, &crate::names());
             out.findings.extend(mistakes.into_iter().map(|error| mistake(error, PROFILE)));
         }
@@ -145,12 +147,12 @@ fn yaml(source: Source<'_>, run: Run<'_>, out: &mut Checked) {
 /// Every finding of one object; also how a live object and an admission request are judged.
 #[must_use]
 pub fn object_findings(object: &Object<'_>, run: Run<'_>) -> Vec<Finding> {
-    // The kind of bedplate's own files is judged by the profile's schema.
-    if object.group() == bedplate_model::names::GROUP {
+    // The kinds of bedplate's own files are judged by the profile's schema.
+    if object.group() == names::GROUP && object.kind != checkpoint_report::KIND {
         return Vec::new();
     }
     let settings = run.profile.settings(object.namespace());
-    let cx = Context { settings, neighbours: run.neighbours };
+    let cx = Context { settings, neighbours: run.neighbours, now: run.now };
     let workload = Workload::new(object);
     let mut found = Vec::new();
     apply(&cx, &mut found, |check, out| match (check, &workload) {
@@ -175,7 +177,7 @@ pub fn object_findings(object: &Object<'_>, run: Run<'_>) -> Vec<Finding> {
 }
 
 fn corefile(text: &str, run: Run<'_>, inside: Option<&FieldPath>) -> Vec<Finding> {
-    let cx = Context { settings: run.profile.settings(None), neighbours: run.neighbours };
+    let cx = Context { settings: run.profile.settings(None), neighbours: run.neighbours, now: run.now };
     let mut found = Vec::new();
     let mistake = |error: &bedplate_dns::CorefileError, message, severity| {
         let mut finding = Finding::new(Span::new(error.span.start, error.span.end), message);
@@ -216,7 +218,7 @@ fn dockerfile(source: Source<'_>, run: Run<'_>, out: &mut Checked) {
             return;
         }
     };
-    let cx = Context { settings: run.profile.settings(None), neighbours: run.neighbours };
+    let cx = Context { settings: run.profile.settings(None), neighbours: run.neighbours, now: run.now };
     let mut found = Vec::new();
     apply(&cx, &mut found, |check, out| {
         if let Check::Dockerfile(check) = check {
@@ -262,7 +264,7 @@ fn add(
             .profile
             .exemptions
             .iter()
-            .any(|(exemption, _)| exemption.covers(finding.rule, subject) && !exemption.expired(run.today));
+            .any(|(exemption, _)| exemption.covers(finding.rule, subject) && !exemption.expired(run.now));
         if exempt {
             out.exempt += 1;
             continue;

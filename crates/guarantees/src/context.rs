@@ -16,6 +16,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// The other objects of the run.
     pub neighbours: &'a Neighbours,
+    /// Now, as RFC 3339, or a day.
+    pub now: &'a str,
 }
 
 /// The files beside a Dockerfile, read by whoever does I/O.

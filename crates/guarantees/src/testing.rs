@@ -13,7 +13,7 @@ pub(crate) fn found(rule: &Rule, text: &str) -> Vec<Finding> {
     survey(text, &mut neighbours);
     let checked = check(
         Source { text, kind: FileKind::Yaml, build: &NoContext },
-        Run { profile: &Profile::default(), neighbours: &neighbours, today: "2026-01-01" },
+        Run { profile: &Profile::default(), neighbours: &neighbours, now: "2026-01-01" },
     );
     let findings = checked.findings.into_iter().map(|located| located.finding);
     let (own, other): (Vec<_>, Vec<_>) = findings.partition(|finding| finding.rule == rule.name);
@@ -35,7 +35,7 @@ pub(crate) fn fixed(rule: &Rule, text: &str) -> String {
     for _ in 0..8 {
         let checked = check(
             Source { text: &text, kind: FileKind::Yaml, build: &NoContext },
-            Run { profile: &Profile::default(), neighbours: &neighbours, today: "2026-01-01" },
+            Run { profile: &Profile::default(), neighbours: &neighbours, now: "2026-01-01" },
         );
         let Some(located) = checked.findings.iter().find(|located| located.finding.rule == rule.name) else {
             return text;

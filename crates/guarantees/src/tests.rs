@@ -53,7 +53,7 @@ fn messages(rule: &Rule, section: &str) -> Option<Vec<String>> {
     let profile = profile.map(|(.., text)| Profile::parse(text, &crate::names()).unwrap()).unwrap_or_default();
     let checked = check(
         Source { text, kind, build: &files },
-        Run { profile: &profile, neighbours: &neighbours, today: "2026-01-01" },
+        Run { profile: &profile, neighbours: &neighbours, now: "2026-01-01" },
     );
     assert!(checked.skipped.is_none(), "{}: skipped", rule.name);
     for located in &checked.findings {

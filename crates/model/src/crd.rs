@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::checkpoint_report::{CheckpointReport, KIND as CHECKPOINT_REPORT};
 use crate::exemption::Exemption;
 use crate::guarantee::Guarantee;
 use crate::names;
@@ -114,7 +115,7 @@ pub struct Condition {
 /// Every definition. `rules` are the names of all rules.
 #[must_use]
 pub fn definitions(rules: &[&str]) -> Vec<Value> {
-    vec![profile(rules), exemption(rules)]
+    vec![profile(rules), exemption(rules), checkpoint_report()]
 }
 
 /// A rule of a schema: texts in `list` are names of `what`, which `names` are.
@@ -171,14 +172,15 @@ fn profile(rules: &[&str]) -> Value {
     // it takes that in its place.
     spec["default"] = json!({});
     let column = |name: &str, path: &str, text: &str| json!({ "name": name, "type": "string", "jsonPath": path, "description": text });
-    definition(
-        "StabilityProfile",
-        "stabilityprofiles",
-        &["stability"],
-        "What a platform team wants of its cluster. An empty spec protects with good defaults.",
-        &spec,
-        &structural::<Status>(),
-        &json!([
+    Definition {
+        kind: "StabilityProfile",
+        plural: "stabilityprofiles",
+        short: &["stability"],
+        scope: "Cluster",
+        text: "What a platform team wants of its cluster. An empty spec protects with good defaults.",
+        spec,
+        status: Some(structural::<Status>()),
+        columns: json!([
             { "name": "Job ceiling", "type": "integer", "jsonPath": ".spec.admission.acceleratorsPerJob",
                 "description": "Most accelerators of one job; empty means 8" },
             column("Modes", ".spec.modes", "How strictly guards hold; empty means enforce"),
@@ -188,7 +190,8 @@ fn profile(rules: &[&str]) -> Value {
             column("Fairness", ".status.guarantees.fairness.enforced.status", "Whether controllers have a lane of the API server of their own"),
             { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
         ]),
-    )
+    }
+    .object()
 }
 
 fn exemption(rules: &[&str]) -> Value {
@@ -196,14 +199,15 @@ fn exemption(rules: &[&str]) -> Value {
     ask(&mut spec, "rule", known("[self]", rules, "rule"));
     refuse(&mut spec, contradiction::EXEMPTION);
     let column = |name: &str, path: &str| json!({ "name": name, "type": "string", "jsonPath": path });
-    definition(
-        "Exemption",
-        "exemptions",
-        &["exempt"],
-        "Why one subject need not follow one rule, and until when.",
-        &spec,
-        &structural::<ExemptionStatus>(),
-        &json!([
+    Definition {
+        kind: "Exemption",
+        plural: "exemptions",
+        short: &["exempt"],
+        scope: "Cluster",
+        text: "Why one subject need not follow one rule, and until when.",
+        spec,
+        status: Some(structural::<ExemptionStatus>()),
+        columns: json!([
             column("Rule", ".spec.rule"),
             column("Kind", ".spec.subject.kind"),
             column("Namespace", ".spec.subject.namespace"),
@@ -212,36 +216,67 @@ fn exemption(rules: &[&str]) -> Value {
             column("Honoured", ".status.conditions[?(@.type=='Honoured')].status"),
             { "name": "Reason", "type": "string", "jsonPath": ".spec.reason", "priority": 1 },
         ]),
-    )
+    }
+    .object()
 }
 
-fn definition(
-    kind: &str,
-    plural: &str,
-    short: &[&str],
-    text: &str,
-    spec: &Value,
-    status: &Value,
-    columns: &Value,
-) -> Value {
-    let properties = json!({
-        "apiVersion": { "type": "string" },
-        "kind": { "type": "string" },
-        "metadata": { "type": "object" },
-        "spec": spec,
-        "status": status,
-    });
-    let mut version = json!({
-        "name": names::API_VERSION.rsplit('/').next(),
-        "served": true,
-        "storage": true,
-        "additionalPrinterColumns": columns,
-        "subresources": { "status": {} },
-    });
-    version["schema"] = json!({ "openAPIV3Schema": {
-        "type": "object", "description": text, "properties": properties, "required": ["spec"],
-    } });
-    json!({
+fn checkpoint_report() -> Value {
+    Definition {
+        kind: CHECKPOINT_REPORT,
+        plural: "checkpointreports",
+        short: &["ckpt"],
+        scope: "Namespaced",
+        text: "The last checkpoint of a training, in an object named as its pod. Written by the Python package bedplate.",
+        spec: structural::<CheckpointReport>(),
+        status: None,
+        columns: json!([
+            { "name": "Run", "type": "string", "jsonPath": ".spec.run" },
+            { "name": "Step", "type": "integer", "jsonPath": ".spec.step", "description": "The last that is durable" },
+            { "name": "Saved", "type": "date", "jsonPath": ".spec.savedAt", "description": "How long ago; empty: not yet" },
+            { "name": "Save", "type": "number", "jsonPath": ".spec.saveSeconds", "description": "Seconds that a save takes" },
+            { "name": "Bytes", "type": "integer", "jsonPath": ".spec.stateBytes", "description": "Of one rank" },
+            { "name": "Place", "type": "string", "jsonPath": ".spec.place" },
+        ]),
+    }
+    .object()
+}
+
+/// What is said of a kind.
+struct Definition {
+    kind: &'static str,
+    plural: &'static str,
+    short: &'static [&'static str],
+    scope: &'static str,
+    text: &'static str,
+    spec: Value,
+    /// Its schema, where somebody writes one.
+    status: Option<Value>,
+    columns: Value,
+}
+
+impl Definition {
+    fn object(self) -> Value {
+        let Self { kind, plural, short, scope, text, spec, status, columns } = self;
+        let mut properties = json!({
+            "apiVersion": { "type": "string" },
+            "kind": { "type": "string" },
+            "metadata": { "type": "object" },
+            "spec": spec,
+        });
+        let mut version = json!({
+            "name": names::API_VERSION.rsplit('/').next(),
+            "served": true,
+            "storage": true,
+            "additionalPrinterColumns": columns,
+        });
+        if let Some(status) = status {
+            properties["status"] = status;
+            version["subresources"] = json!({ "status": {} });
+        }
+        version["schema"] = json!({ "openAPIV3Schema": {
+            "type": "object", "description": text, "properties": properties, "required": ["spec"],
+        } });
+        json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
@@ -258,10 +293,11 @@ fn definition(
                 "kind": kind, "listKind": format!("{kind}List"), "plural": plural,
                 "singular": kind.to_ascii_lowercase(), "shortNames": short, "categories": ["bedplate"],
             },
-            "scope": "Cluster",
-            "versions": [version],
-        },
-    })
+                "scope": scope,
+                "versions": [version],
+            },
+        })
+    }
 }
 
 /// The schema of a type as the API server takes it: structural, without references

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::SubjectRef;
+use crate::moment::day;
 use crate::profile::{NAME, NAMESPACE};
 
 /// A day, as `YYYY-MM-DD`, compared as text.
@@ -58,10 +59,10 @@ impl Exemption {
             && glob(&self.subject.name, &subject.name)
     }
 
-    /// Whether it has lapsed on `today`.
+    /// Whether it has lapsed by `now`, RFC 3339 or a day.
     #[must_use]
-    pub fn expired(&self, today: &str) -> bool {
-        self.expires.as_str() < today
+    pub fn expired(&self, now: &str) -> bool {
+        self.expires.as_str() < day(now)
     }
 }
 

@@ -6,6 +6,7 @@
 //! return [`Finding`]s; a [`Fix`] is edits on field paths.
 
 pub mod accelerator;
+pub mod checkpoint_report;
 pub mod claim;
 pub mod crd;
 pub mod document;
@@ -16,6 +17,7 @@ pub mod field;
 pub mod finding;
 pub mod guarantee;
 pub mod image;
+pub mod moment;
 pub mod names;
 pub mod object;
 pub mod path;

@@ -326,6 +326,10 @@ pub struct Training {
     /// Seconds that a training pod needs to save its state. Default 300.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<u64>,
+    /// Hours of accelerators, of all pods together, that a training may lose with its pods: those since its last
+    /// checkpoint. Default 16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerator_hours_at_risk: Option<u64>,
 }
 
 /// What a rollout may cost.
@@ -489,6 +493,12 @@ impl Settings {
         self.training.grace_seconds.unwrap_or(300)
     }
 
+    /// Hours of accelerators that a training may lose.
+    #[must_use]
+    pub fn accelerator_hours_at_risk(&self) -> u64 {
+        self.training.accelerator_hours_at_risk.unwrap_or(16)
+    }
+
     /// Seconds to finish open requests.
     #[must_use]
     pub fn drain_seconds(&self) -> u64 {
@@ -536,7 +546,13 @@ impl Settings {
                 autopath: b.dns.autopath.or(a.dns.autopath),
             },
             image: Image { inits: b.image.inits.clone().or_else(|| a.image.inits.clone()) },
-            training: Training { grace_seconds: b.training.grace_seconds.or(a.training.grace_seconds) },
+            training: Training {
+                grace_seconds: b.training.grace_seconds.or(a.training.grace_seconds),
+                accelerator_hours_at_risk: b
+                    .training
+                    .accelerator_hours_at_risk
+                    .or(a.training.accelerator_hours_at_risk),
+            },
             serving: Serving { drain_seconds: b.serving.drain_seconds.or(a.serving.drain_seconds) },
         }
     }

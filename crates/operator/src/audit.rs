@@ -47,7 +47,7 @@ async fn round(cluster: &mut Cluster, metrics: &Metrics) -> Result<(), bedplate_
     let profile = cluster.profile().await?.profile;
     let (mut policy, mut found) = (Policy::default(), Found::new());
     let seen = cluster
-        .audit(&profile, &crate::run::today(), None, |_, _, checked| {
+        .audit(&profile, &crate::run::clock(), None, |_, _, checked| {
             policy.add(checked);
             for located in &checked.findings {
                 let Some(rule) = find(located.finding.rule) else { continue };

@@ -145,6 +145,7 @@ fn right(
 }
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
+const REPORTS: &str = "checkpointreports";
 const LANES: &[&str] = &["flowschemas", "prioritylevelconfigurations"];
 const POLICIES: &[&str] = &["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
 
@@ -169,6 +170,7 @@ fn cluster_rights() -> Vec<Rule> {
             &["patch"],
             "who asked for an exemption sees whether it is honoured",
         ),
+        right(names::GROUP, &[REPORTS], &[], &["list"], "audits tell of trainings that would lose much"),
         right(
             "policy",
             &["poddisruptionbudgets"],
@@ -351,6 +353,14 @@ fn role(kind: &str, namespace: Option<&str>, rules: &[Rule]) -> Object {
     Object { object, reasons }
 }
 
+/// A ClusterRole that adds to one of those that every cluster has (`aggregationRule` of `view`, `edit`).
+fn part_of(whole: &str, name: &str, rule: Rule) -> Object {
+    let mut metadata = metadata(name, None);
+    metadata["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{whole}")] = "true".into();
+    let (object, reasons) = rights::role("ClusterRole", &metadata, &[rule]);
+    Object { object, reasons }
+}
+
 fn binding(kind: &str, role: &str, namespace: Option<&str>) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata(NAME, namespace),
@@ -428,6 +438,28 @@ pub(crate) fn all(image: &str) -> Vec<Object> {
         ),
         role("ClusterRole", None, &cluster_rights()),
         Object::from(binding("ClusterRoleBinding", "ClusterRole", None)),
+        part_of(
+            "edit",
+            rights::CHECKPOINT_REPORTER,
+            right(
+                names::GROUP,
+                &[REPORTS],
+                &[],
+                &["create", "patch"],
+                "the Python package tells of its checkpoints, by server-side apply",
+            ),
+        ),
+        part_of(
+            "view",
+            rights::CHECKPOINT_VIEWER,
+            right(
+                names::GROUP,
+                &[REPORTS],
+                &[],
+                &["get", "list", "watch"],
+                "people see how far their trainings are saved",
+            ),
+        ),
     ];
     for (namespace, rights) in namespaced_rights() {
         all.push(role("Role", Some(namespace), &rights));

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bedplate_cluster::Cluster;
-use bedplate_cluster::unlock::{now, timestamp};
+use bedplate_cluster::unlock::now;
 use bedplate_model::Profile;
+use bedplate_model::moment::timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -82,8 +83,9 @@ pub enum Error {
     NoCertificate,
 }
 
-pub(crate) fn today() -> String {
-    timestamp(now()).chars().take(10).collect()
+/// Now, as RFC 3339.
+pub(crate) fn clock() -> String {
+    timestamp(now())
 }
 
 /// Runs until a signal says to stop, and the open requests have ended. A second signal ends the process at once.
@@ -113,7 +115,7 @@ pub async fn run(mut options: Options, source: Source) -> Result<(), Error> {
     if let Some(traces) = traces {
         work.spawn(traces.send(stopping.clone()));
     }
-    let webhook = Webhook::new(Arc::clone(&metrics), Limits::WEBHOOK, today);
+    let webhook = Webhook::new(Arc::clone(&metrics), Limits::WEBHOOK, clock);
 
     let mut parts = vec![Part::Certificate, Part::Knowledge];
     if matches!(source, Source::Cluster(_)) {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bedplate_cluster::Cluster;
 use bedplate_cluster::trail::{Entry, What};
-use bedplate_cluster::unlock::{now, timestamp};
+use bedplate_cluster::unlock::now;
+use bedplate_model::moment::timestamp;
 use bedplate_model::{Exemption, names};
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -180,11 +181,10 @@ impl Exemptions {
         self.known.remove(name).map(|known| known.entry(What::ExemptionRemoved, name, ""))
     }
 
-    fn lapsed(&mut self, today: &str) -> Vec<Entry> {
-        let today = today.get(..10).unwrap_or(today);
+    fn lapsed(&mut self, now: &str) -> Vec<Entry> {
         let mut told = Vec::new();
         for (name, known) in &mut self.known {
-            if !known.lapsed && known.exemption.expired(today) {
+            if !known.lapsed && known.exemption.expired(now) {
                 known.lapsed = true;
                 told.push(known.entry(What::ExemptionLapsed, name, ""));
             }

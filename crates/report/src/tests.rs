@@ -29,7 +29,7 @@ spec:
 /// What the rules themselves say about a text, and of that only what does not depend on which
 /// rules there are.
 fn checked(text: &str) -> Checked {
-    let run = Run { profile: &Profile::default(), neighbours: &Neighbours::default(), today: "2026-01-01" };
+    let run = Run { profile: &Profile::default(), neighbours: &Neighbours::default(), now: "2026-01-01" };
     let mut checked = check(Source { text, kind: FileKind::Yaml, build: &NoContext }, run);
     checked.findings.retain(|located| ["gpu-ceiling", "syntax"].contains(&located.finding.rule));
     checked

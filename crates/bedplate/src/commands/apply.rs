@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use super::cluster::{Target, profile, tell_unread, wait};
 use super::{Error, print, table};
-use crate::today::today;
+use crate::clock::now;
 
 /// Options of `plan` and `apply`.
 #[derive(clap::Args, Debug)]
@@ -380,7 +380,7 @@ async fn refusals(cluster: &Cluster, profile: &Profile) -> Result<bool, Error> {
     let guarded: Vec<&str> = enforce::guarded().map(|(rule, _)| rule).collect();
     let mut lines = Vec::new();
     let seen = cluster
-        .audit(profile, &today(), None, |name, _, checked| {
+        .audit(profile, &now(), None, |name, _, checked| {
             for located in checked.findings.iter().filter(|located| guarded.contains(&located.finding.rule)) {
                 lines.push(format!("  {name}: {} ({})\n", located.finding.message, located.finding.rule));
             }

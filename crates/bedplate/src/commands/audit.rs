@@ -11,7 +11,7 @@ use bedplate_report::{FileView, Format, Summary, report};
 
 use super::cluster::{Target, tell_unread, wait};
 use super::{Error, print};
-use crate::today::today;
+use crate::clock::now;
 
 /// Options of `audit`.
 #[derive(clap::Args, Debug)]
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let mut first = true;
         let mut failed = None;
         let seen = cluster
-            .audit(&profile, &today(), args.namespace.as_deref(), |path, text, checked| {
+            .audit(&profile, &now(), args.namespace.as_deref(), |path, text, checked| {
                 let view = FileView { path, text, checked };
                 summary.add(&view);
                 let separator = if std::mem::take(&mut first) { "" } else { report.separator() };

@@ -15,9 +15,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
 use super::{Error, fix, print};
+use crate::clock::now;
 use crate::files::{self, Folder, Input, Kind};
 use crate::profile;
-use crate::today::today;
 
 /// Options of `check`.
 #[derive(clap::Args, Debug)]
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     let inputs = files::find(&args.paths, args.no_ignore);
     let start = args.paths.first().filter(|path| path.as_os_str() != "-").map_or(Path::new("."), PathBuf::as_path);
     let loaded = profile::load(args.profile.as_deref(), start)?;
-    let today = today();
+    let now = now();
     // Standard input can be read once only.
     let stdin = match inputs.files.iter().find(|file| file.path.as_os_str() == "-") {
         Some(file) => Some(files::read(&file.path)?),
@@ -140,7 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
             known
         })
         .reduce(Neighbours::default, Neighbours::merge);
-    let run = Run { profile: &loaded.profile, neighbours: &neighbours, today: &today };
+    let run = Run { profile: &loaded.profile, neighbours: &neighbours, now: &now };
 
     if args.fix || args.diff {
         fix::run(&inputs.files, run, args.fix, args.diff, args.unsafe_fixes, &read)?;
@@ -168,7 +168,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     };
 
     if let Some((path, text)) = &loaded.source {
-        let expired = bedplate_guarantees::check::lapsed(&loaded.profile, &today);
+        let expired = bedplate_guarantees::check::lapsed(&loaded.profile, &now);
         emit(&mut out, done(&*report, path, text, expired), &mut summary)?;
     }
     for error in &inputs.errors {

@@ -135,7 +135,7 @@ mod tests {
             let text: String = lines.iter().map(|line| format!("{line}{end}")).collect();
 
             let (profile, neighbours) = (Profile::default(), Neighbours::default());
-            let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-01-01" };
+            let run = Run { profile: &profile, neighbours: &neighbours, now: "2026-01-01" };
             let file = Input { path: "a.yaml".into(), kind: Kind::Yaml };
             let look = |text: &str| check(Source { text, kind: file.kind.into(), build: &Folder(None) }, run);
             let before = look(&text);

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use bedplate_guarantees::check::{Run, object_findings};
 use bedplate_guarantees::{enforce, find};
 use bedplate_model::finding::{Finding, Place};
+use bedplate_model::moment::day;
 use bedplate_model::profile::Mode;
 use bedplate_model::workload::{Ask, kinds, unfold_live};
 use bedplate_model::{Confidence, Exemption, Node, Object, Profile, Severity, Value, Workload, names};
@@ -223,7 +224,7 @@ fn answer(request: &Request<'_>, object: &Node<'_>, run: Run<'_>) -> Answer {
             let until = format!("until {}: {}", exemption.expires, exemption.reason);
             note(&mut answer.annotations, finding.rule, "exempt", &until);
             // Whoever rests on it hears of its end before it comes.
-            let days = days_between(run.today, &exemption.expires).filter(|days| *days <= LAST_DAYS && !owned);
+            let days = days_between(day(run.now), &exemption.expires).filter(|days| *days <= LAST_DAYS && !owned);
             if let Some(days) = days {
                 let left = match days {
                     0 => "today is its last day".to_owned(),
@@ -359,7 +360,7 @@ fn is_policy(rule: &str) -> bool {
 /// What lets a finding through, where something does.
 fn exemption<'p>(finding: &Finding, run: Run<'p>) -> Option<&'p Exemption> {
     let mut exemptions = run.profile.exemptions.iter().map(|(exemption, _)| exemption);
-    exemptions.find(|exemption| exemption.covers(finding.rule, &finding.subject) && !exemption.expired(run.today))
+    exemptions.find(|exemption| exemption.covers(finding.rule, &finding.subject) && !exemption.expired(run.now))
 }
 
 /// From how many days before its end an exemption is warned of.

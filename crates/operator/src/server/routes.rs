@@ -43,7 +43,7 @@ pub struct Webhook {
     turns: Arc<Semaphore>,
     /// In KiB.
     bodies: Arc<Semaphore>,
-    today: fn() -> String,
+    clock: fn() -> String,
     decide: [Stage; 2],
     /// What workloads ask for together, as far as somebody counts.
     pub(crate) demand: Arc<Demand>,
@@ -67,16 +67,16 @@ const STAGES: [Stage; 2] = [
 const SMALL: usize = 64 << 10;
 
 impl Webhook {
-    /// A webhook that knows nothing yet: defaults hold. `today` gives the day, as `YYYY-MM-DD`.
+    /// A webhook that knows nothing yet: defaults hold. `clock` gives the moment, as RFC 3339.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, limits: Limits, today: fn() -> String) -> Arc<Self> {
+    pub fn new(metrics: Arc<Metrics>, limits: Limits, clock: fn() -> String) -> Arc<Self> {
         Arc::new(Self {
             knowledge: RwLock::default(),
             metrics,
             limits,
             turns: Arc::new(Semaphore::new(limits.in_flight)),
             bodies: Arc::new(Semaphore::new(limits.bodies.div_ceil(1024))),
-            today,
+            clock,
             decide: STAGES,
             demand: Arc::default(),
             refusals: OnceLock::new(),
@@ -196,10 +196,10 @@ impl Webhook {
         );
         let _in_it = span.enter();
         let knowledge = self.knowledge();
-        let today = (self.today)();
+        let moment = (self.clock)();
         let decided = catch_unwind(AssertUnwindSafe(|| {
             let request = admission::read(body)?;
-            let run = Run { profile: &knowledge.profile, neighbours: &knowledge.neighbours, today: &today };
+            let run = Run { profile: &knowledge.profile, neighbours: &knowledge.neighbours, now: &moment };
             let answer = (stage.decide)(&request, run);
             let body = answer.body(&request.uid);
             // What comes in the same second counts this one too.

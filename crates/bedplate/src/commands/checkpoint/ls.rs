@@ -6,7 +6,7 @@ use bedplate_checkpoint::{Bytes, WriterFile};
 use serde_json::json;
 
 use super::{Error, Place, metrics, named, summary, table, with};
-use crate::today::moment;
+use crate::clock::moment;
 
 /// Options of `checkpoint ls`.
 #[derive(clap::Args, Debug)]

@@ -6,7 +6,7 @@ use bedplate_checkpoint::{Bytes, TensorInfo};
 use serde_json::json;
 
 use super::{Error, Place, Step, metrics, shape, summary, table};
-use crate::today::moment;
+use crate::clock::moment;
 
 /// Options of `checkpoint show`.
 #[derive(clap::Args, Debug)]

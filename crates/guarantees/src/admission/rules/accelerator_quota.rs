@@ -162,7 +162,7 @@ mod tests {
                 trials: *accelerators,
             });
         }
-        let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-01-01" };
+        let run = Run { profile: &profile, neighbours: &neighbours, now: "2026-01-01" };
         let node = Node::from_json(object);
         let found = object_findings(&Object::of_node(&node).unwrap(), run);
         found.into_iter().filter(|finding| finding.rule == super::RULE.name).map(|finding| finding.message).collect()

@@ -215,7 +215,7 @@ mod tests {
         let mut neighbours = Neighbours::default();
         survey(text, &mut neighbours);
         let profile = Profile::default();
-        let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-01-01" };
+        let run = Run { profile: &profile, neighbours: &neighbours, now: "2026-01-01" };
         let found = check(Source { text, kind: FileKind::Yaml, build: &NoContext }, run).findings;
         let message = found.iter().find(|l| l.finding.rule == "gpu-ceiling").map(|l| l.finding.message.as_str());
         assert_eq!(message, Some("this Job asks for 12 accelerators, the ceiling is 8"));

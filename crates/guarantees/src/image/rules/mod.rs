@@ -215,7 +215,7 @@ mod tests {
         let files = Files(files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect());
         let checked = check(
             Source { text, kind: FileKind::Dockerfile, build: &files },
-            Run { profile: &Profile::default(), neighbours: &Neighbours::default(), today: "2026-01-01" },
+            Run { profile: &Profile::default(), neighbours: &Neighbours::default(), now: "2026-01-01" },
         );
         let findings: Vec<_> = checked.findings.into_iter().map(|located| located.finding).collect();
         assert!(findings.iter().all(|finding| finding.rule != "syntax"), "{findings:?}");

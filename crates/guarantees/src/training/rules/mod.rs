@@ -1,10 +1,13 @@
 //! The rules of `training`, one a file.
 
+mod checkpoint_at_risk;
 mod eviction_counted_as_failure;
 mod grace_too_short;
 mod no_durable_checkpoint;
 mod pods;
+mod report;
 mod restart_policy_loses_work;
+mod save_exceeds_grace;
 mod spot_grace;
 
 use crate::Rule;
@@ -16,4 +19,6 @@ pub static RULES: &[&Rule] = &[
     &restart_policy_loses_work::RULE,
     &eviction_counted_as_failure::RULE,
     &spot_grace::RULE,
+    &checkpoint_at_risk::RULE,
+    &save_exceeds_grace::RULE,
 ];
