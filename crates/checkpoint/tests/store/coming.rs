@@ -114,7 +114,8 @@ fn a_copy_that_breaks_off_in_the_middle_publishes_nothing_and_the_checkpoint_bef
         insta::allow_duplicates! {
             insta::assert_snapshot!(error, @"`weight` did not come into memory whole: nothing of this save is there, and the checkpoint before it stands");
         }
-        let left: Vec<_> = std::fs::read_dir(folder.path().join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path().join("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         let steps: Vec<_> = left.iter().filter(|name| name.to_string_lossy().starts_with("step-")).collect();
         assert_eq!(steps, ["step-000000000001-g00000001"], "something of it was left");
         assert_eq!(read(&store, "weight", LARGE), (1, weight.bytes.clone()));
