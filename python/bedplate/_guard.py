@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from . import _core
+from ._arrays import Leaf
 from ._ranks import Folder, JaxStore, Place, RankLost, Ranks, TorchStore, from_environment, from_jax, from_torch
 from ._report import Reporter, moment, pods
 from ._signals import notice
@@ -139,8 +140,8 @@ def _estimate(nbytes: int, bandwidth: float, grace: tuple[float, str]) -> Estima
 class _Save:
     step: int
     tree: bytes
-    tensors: list[tuple[str, str, tuple[int, ...], int, int]]
-    held: Any
+    tensors: list[tuple[str, str, tuple[int, ...]]]
+    snapshot: _core.Snapshot
     nbytes: int
     metrics: dict[str, float]
     final: bool
@@ -570,8 +571,8 @@ class Guard:
         except MemoryError as error:
             log.warning("%s: a save will try again", error)
 
-    def _snapshot(self, final: bool) -> _Save:
-        """Copies the state into memory of our own. All that a training step waits for."""
+    def _begin(self, final: bool) -> tuple[_Save, list[Leaf]]:
+        """A save whose snapshot is to be filled with these arrays."""
         if self._preparing is not None:
             self._preparing.join()
             self._preparing = None
@@ -582,18 +583,13 @@ class Guard:
             # The old one goes first: there may not be room for both.
             self._memory = None
             self._memory = _core.Memory(end, touched=True)
-        base = self._memory.address
-        pieces = []
-        for leaf, place in zip(tree.leaves.values(), places, strict=True):
-            if leaf.copy is not None:
-                leaf.copy(base + place)
-            elif leaf.nbytes:
-                pieces.append((leaf.address, base + place, leaf.nbytes))
-        _core.copy(pieces)
-        tensors = [
-            (name, leaf.dtype, leaf.shape, base + place, leaf.nbytes)
-            for (name, leaf), place in zip(tree.leaves.items(), places, strict=True)
+        base, leaves = self._memory.address, list(tree.leaves.values())
+        tensors = [(name, leaf.dtype, leaf.shape) for name, leaf in tree.leaves.items()]
+        arrays = [
+            (*tensor, leaf.address if leaf.copy is None else 0, base + place, leaf.nbytes)
+            for tensor, leaf, place in zip(tensors, leaves, places, strict=True)
         ]
+        snapshot = _core.Snapshot(self._memory, arrays)
         step = self._step if self._step is not None else 0
         metrics = {}
         for name, value in (self._metrics or {}).items():
@@ -602,7 +598,7 @@ class Guard:
             except (TypeError, ValueError):
                 raise StateError(f"metrics[{name!r}] is a {type(value).__name__}, and no number") from None
         text = tree.encode(position=self._position)
-        return _Save(step, text, tensors, self._memory, tree.nbytes, metrics, final)
+        return _Save(step, text, tensors, snapshot, tree.nbytes, metrics, final), leaves
 
     def _start_save(self, final: bool) -> None:
         # One memory: the save before has to be written. A last save, and one that ranks agreed on, waits for that.
@@ -610,11 +606,20 @@ class Guard:
         if self._failure is not None and not final:
             log.error("the save before failed: %s; the checkpoints before it are whole, training goes on", self._failure)
         self._failure = None
-        save = self._snapshot(final)
+        save, leaves = self._begin(final)
+        self._thread = threading.Thread(target=self._write, args=(save,), name="bedplate-save", daemon=False)
+        try:
+            # What is copied is written at once; nothing is published before all is.
+            self._thread.start()
+            _copy(leaves, save.snapshot)
+        except BaseException:
+            save.snapshot.give_up()
+            self._wait(None)
+            # It tells that the copy was given up; what counts is why.
+            self._failure = None
+            raise
         self._due = time.monotonic() + (self._seconds or 0)
         self._base, self._said_busy = save.step, False
-        self._thread = threading.Thread(target=self._write, args=(save,), name="bedplate-save", daemon=False)
-        self._thread.start()
 
     def _write(self, save: _Save) -> None:
         try:
@@ -641,7 +646,7 @@ class Guard:
             return
         named = (save.step, attempt, self.world_size)
         begun = time.monotonic()
-        written, linked = writer.save_part(named, self.rank, save.tree, save.tensors)
+        written, linked = writer.save_part(named, self.rank, save.tree, save.tensors, save.snapshot)
         user = json.dumps({"bedplate": {"nbytes": save.nbytes}})
         # The last rank to be done publishes at once; the others see that.
         parts = time.monotonic()
@@ -718,6 +723,15 @@ class Guard:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+
+def _copy(leaves: Sequence[Leaf], snapshot: _core.Snapshot) -> None:
+    """Fills a snapshot. All that a training step waits for."""
+    for index in snapshot.copy():
+        leaf = leaves[index]
+        if leaf.copy is not None:
+            leaf.copy(snapshot.address(index))
+        snapshot.copied(index)
 
 
 def _places(tree: Tree) -> tuple[list[int], int]:

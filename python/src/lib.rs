@@ -49,8 +49,8 @@ struct Writer {
     written: Arc<AtomicU64>,
 }
 
-/// A tensor to save: name, type, shape, address, bytes.
-type Piece = (String, String, Vec<u64>, usize, usize);
+/// A tensor to save: name, type, shape.
+type Piece = (String, String, Vec<u64>);
 
 /// What a resume found: step, generation, metrics as JSON; and each newer one that was passed over, with why.
 type Resumed = (Option<(u64, u64, String)>, Vec<(String, String)>);
@@ -97,7 +97,8 @@ impl Writer {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Saves a rank's part durably. Gives bytes that were written, and bytes that were as before.
+    /// Saves a rank's part durably: tensors, of which the snapshot has one array each; it may still be made meanwhile. Gives
+    /// bytes that were written, and bytes that were as before.
     fn save_part(
         &self,
         py: Python<'_>,
@@ -105,13 +106,16 @@ impl Writer {
         rank: u32,
         tree: &[u8],
         tensors: Vec<Piece>,
+        snapshot: &memory::Snapshot,
     ) -> PyResult<(u64, u64)> {
         let mut state = store::State { tensors: Vec::new(), blobs: vec![(TREE, tree)] };
-        for (name, dtype, shape, address, bytes) in &tensors {
-            let dtype = DType::named(dtype).ok_or_else(|| {
-                PyValueError::new_err(format!("`{name}` has the type `{dtype}`, which no file holds"))
-            })?;
-            let data = memory::readable(*address, *bytes);
+        let arrays = snapshot.arrays();
+        if arrays.len() != tensors.len() {
+            let (have, want) = (arrays.len(), tensors.len());
+            return Err(PyValueError::new_err(format!("a snapshot of {have} arrays was given for {want} tensors")));
+        }
+        for ((name, dtype, shape), array) in tensors.iter().zip(&arrays) {
+            let (dtype, data) = (element(name, dtype)?, store::Data::Coming(array));
             state.tensors.push(store::Tensor { name, dtype, shape: shape.clone(), global: None, data });
         }
         let saved = py.detach(|| self.lock().save_part(at(save), rank, &state)).map_err(raised)?;
@@ -238,6 +242,12 @@ fn open(place: &Path) -> PyResult<store::Store> {
     store::Store::open(place, &store::Access::from_env(PATIENCE)).map_err(raised)
 }
 
+/// The type of a tensor's elements.
+fn element(tensor: &str, dtype: &str) -> PyResult<DType> {
+    let refused = || PyValueError::new_err(format!("`{tensor}` has the type `{dtype}`, which no file holds"));
+    DType::named(dtype).ok_or_else(refused)
+}
+
 /// A save, from step, attempt and number of ranks.
 fn at((step, attempt, world_size): (u64, u32, u32)) -> store::Save {
     store::Save { step, attempt, world_size }
@@ -248,7 +258,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add_class::<Writer>()?;
     module.add_class::<memory::Memory>()?;
-    module.add_function(wrap_pyfunction!(memory::copy, module)?)?;
+    module.add_class::<memory::Snapshot>()?;
     module.add_function(wrap_pyfunction!(measure, module)?)?;
     module.add("CheckpointError", py.get_type::<CheckpointError>())?;
     module.add("DamagedError", py.get_type::<DamagedError>())?;

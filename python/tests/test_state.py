@@ -4,6 +4,7 @@ import array
 import collections
 import gc
 import random
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -321,3 +322,35 @@ def test_an_array_that_lies_on_a_device_is_named(tmp_path):
         bedplate.StateError, match=r"state\['a'\]\['x'\] cannot be saved: a test_state.Foreign lies on a device"
     ):
         save(tmp_path, {"a": {"x": Foreign(np.zeros(3), device=2)}})
+
+
+class Device(torch.Tensor):
+    """A tensor whose device fails when it is read."""
+
+    error: BaseException | None = None
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        if function is torch.Tensor.copy_ and cls.error is not None:
+            raise cls.error
+        return super().__torch_function__(function, types, arguments, options or {})
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: an illegal memory access"), KeyboardInterrupt("Ctrl-C")])
+def test_a_copy_that_breaks_off_tells_why_publishes_nothing_and_the_next_save_is_whole(tmp_path, monkeypatch, error):
+    before = threading.active_count()
+    # The first is written while the second is copied.
+    state = {"weight": torch.zeros(8 << 20), "on the device": torch.zeros(1000, 2000).as_subclass(Device).t()}
+    with bedplate.Guard(tmp_path, state, every=1, rng=False) as guard:
+        guard.step(1)
+        guard.save()
+        state["weight"] += 1
+        monkeypatch.setattr(Device, "error", error)
+        with pytest.raises(type(error), match=str(error)):
+            guard.step(2)
+        assert threading.active_count() == before
+        assert [path.name for path in tmp_path.glob("step-*")] == ["step-000000000001-g00000001"]
+        monkeypatch.setattr(Device, "error", None)
+        guard.step(3)
+    restored = load(tmp_path, {name: torch.empty_like(tensor) for name, tensor in state.items()}, rng=False)
+    assert all(torch.equal(restored[name], tensor) for name, tensor in state.items())

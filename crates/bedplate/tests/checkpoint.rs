@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use bedplate_checkpoint::{DType, Depth, Global, Info, Publication, Save, State, Store, Tensor};
+use bedplate_checkpoint::{DType, Data, Depth, Global, Info, Publication, Save, State, Store, Tensor};
 
 /// A run of two ranks, with a loss that goes to NaN, and a save that was left behind.
 struct Run(tempfile::TempDir);
@@ -19,10 +19,28 @@ impl Run {
                 let embedding = vec![7; 4 * 64 * 8];
                 let head = vec![step as u8; 2 * 100];
                 let global = Some(Global { shape: vec![8, 64], offset: vec![rank * 4, 0] });
-                let sharded = |data| Tensor { name: "embedding", dtype: DType::F64, shape: vec![4, 64], global, data };
-                let own = |data| Tensor { name: "rng", dtype: DType::U8, shape: vec![200], global: None, data };
+                let sharded = |data| Tensor {
+                    name: "embedding",
+                    dtype: DType::F64,
+                    shape: vec![4, 64],
+                    global,
+                    data: Data::There(data),
+                };
+                let own = |data| Tensor {
+                    name: "rng",
+                    dtype: DType::U8,
+                    shape: vec![200],
+                    global: None,
+                    data: Data::There(data),
+                };
                 let step_of = step.to_le_bytes();
-                let counter = Tensor { name: "step", dtype: DType::I64, shape: vec![], global: None, data: &step_of };
+                let counter = Tensor {
+                    name: "step",
+                    dtype: DType::I64,
+                    shape: vec![],
+                    global: None,
+                    data: Data::There(&step_of),
+                };
                 let mut tensors = vec![sharded(&embedding), own(&head)];
                 if rank == 0 && step > 100 {
                     tensors.push(counter);
@@ -255,7 +273,8 @@ fn names_that_would_write_to_the_terminal_are_shown_harmless() {
     let run = Run::new();
     let store = Store::at(&run.0.path().join("hostile"));
     let mut writer = store.take_over("a\u{1b}[2Jb", "me", 0).unwrap();
-    let tensor = Tensor { name: "w\u{1b}]0;x\u{7}", dtype: DType::U8, shape: vec![1], global: None, data: &[1] };
+    let tensor =
+        Tensor { name: "w\u{1b}]0;x\u{7}", dtype: DType::U8, shape: vec![1], global: None, data: Data::There(&[1]) };
     writer.save(1, &State { tensors: vec![tensor], blobs: vec![] }, &Info::default()).unwrap();
     for command in ["ls", "show"] {
         assert!(!run.bedplate(&[command, "hostile"]).contains('\u{1b}'));
@@ -272,8 +291,15 @@ impl Bucket {
         for (step, loss) in [(100, 0.5), (200, 0.25)] {
             let weight = vec![step as u8; 4 * 300];
             let frozen = [7; 64];
-            let tensor = |name, data| Tensor { name, dtype: DType::F32, shape: vec![300], global: None, data };
-            let base = Tensor { name: "base", dtype: DType::U8, shape: vec![64], global: None, data: &frozen };
+            let tensor = |name, data| Tensor {
+                name,
+                dtype: DType::F32,
+                shape: vec![300],
+                global: None,
+                data: Data::There(data),
+            };
+            let base =
+                Tensor { name: "base", dtype: DType::U8, shape: vec![64], global: None, data: Data::There(&frozen) };
             let state = State { tensors: vec![tensor("weight", &weight), base], blobs: vec![("loader", b"shard 17")] };
             let metrics = [("loss".to_owned(), loss)].into();
             let info = Info { created: 1_790_000_000 + step, metrics, ..Info::default() };

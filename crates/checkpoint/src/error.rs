@@ -80,6 +80,14 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// A tensor was still being put into memory while it was saved, and whoever did so gave up.
+    #[error(
+        "`{name}` did not come into memory whole: nothing of this save is there, and the checkpoint before it stands"
+    )]
+    NeverCame {
+        /// The tensor.
+        name: String,
+    },
     /// This writer has published this step.
     #[error("{path} has {id} already: a step is published once by a writer, and it is whole")]
     AlreadyPublished {

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! ```no_run
-//! # use bedplate_checkpoint::{DType, Depth, Info, State, Store, Tensor};
+//! # use bedplate_checkpoint::{DType, Data, Depth, Info, State, Store, Tensor};
 //! # fn main() -> bedplate_checkpoint::Result<()> {
 //! let store = Store::at("/mnt/ckpt/run-7".as_ref());
 //! let mut writer = store.take_over("run-7", "pod trainer-0", 1_790_000_000)?;
@@ -26,7 +26,7 @@
 //!     Some((checkpoint, weight)) => (checkpoint.id().step, weight),
 //!     None => (0, vec![0; 4096]),
 //! };
-//! let tensor = Tensor { name: "weight", dtype: DType::F32, shape: vec![32, 32], global: None, data: &weight };
+//! let tensor = Tensor { name: "weight", dtype: DType::F32, shape: vec![32, 32], global: None, data: Data::There(&weight) };
 //! writer.save(step + 1, &State { tensors: vec![tensor], blobs: vec![] }, &Info::default())?;
 //! # Ok(())
 //! # }
@@ -37,6 +37,7 @@
 //! or, with the feature `remote`, an object store (`remote`). The format: `docs/checkpoint-format.md`.
 
 mod checkpoint;
+mod data;
 mod disk;
 mod dtype;
 mod error;
@@ -56,6 +57,7 @@ mod transfer;
 mod writer;
 
 pub use checkpoint::{Checkpoint, Depth, Request, TensorInfo};
+pub use data::{Coming, Data};
 pub use dtype::DType;
 pub use error::{Bytes, Error, PassedOver, Result};
 pub use export::Exported;
@@ -66,6 +68,6 @@ pub use format::{
 pub use name::StepId;
 pub use region::Region;
 pub use retention::{Best, Direction, Health, Known, Retention, Verdict};
-pub use safetensors::{Entry, Header};
+pub use safetensors::{Entry, Header, file_order};
 pub use store::{Access, Pruning, Resume, Store, is_url};
 pub use writer::{Info, Publication, Save, Saved, State, Tensor, Writer};

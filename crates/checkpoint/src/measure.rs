@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::data::Data;
 use crate::error::Result;
 use crate::files::{Files, ReadAt, WriteAt};
 use crate::safetensors::PAGE;
@@ -56,7 +57,8 @@ impl Store {
         let mut bytes = block.len() as u64;
         let started = Instant::now();
         loop {
-            let contents: Vec<&[u8]> = std::iter::repeat_n(&*block, (bytes / block.len() as u64) as usize).collect();
+            let one = (PROBE, Data::There(&block));
+            let contents = vec![one; (bytes / block.len() as u64) as usize];
             let begun = Instant::now();
             let file = self.files.create(PROBE, bytes).map_err(fail)?;
             transfer::write(&*file, &[], &contents, &fail)?;
@@ -149,7 +151,13 @@ mod tests {
         let store = Store::at(folder.path()).counted(Arc::clone(&written));
         let mut writer = store.take_over("run", "test", 0).unwrap();
         let data = vec![7; 3 << 20];
-        let tensor = Tensor { name: "w", dtype: DType::U8, shape: vec![data.len() as u64], global: None, data: &data };
+        let tensor = Tensor {
+            name: "w",
+            dtype: DType::U8,
+            shape: vec![data.len() as u64],
+            global: None,
+            data: Data::There(&data),
+        };
         writer.save(1, &State { tensors: vec![tensor], blobs: vec![] }, &Info::default()).unwrap();
         assert!(written.load(Ordering::Relaxed) >= data.len() as u64);
         let before = std::fs::read_dir(folder.path()).unwrap().count();

@@ -8,10 +8,15 @@
 //! A file is linked though some of its tensors have changed: those are written anew to the step's own file, and the part
 //! says which is which. The step in a file's name is the one it was written for, so it never tells what is not so.
 
-use crate::format::Part;
+use crate::format::{DataFile, Part};
 
 /// A checkpoint names at most so many files of earlier ones: opening thousands is slower than writing once more.
 const MOST_LINKED: usize = 8;
+
+/// Whether so many bytes are at least half of what is in a file.
+pub(crate) fn is_mostly(bytes: u64, file: &DataFile) -> bool {
+    bytes >= (file.bytes - file.header) / 2
+}
 
 /// The files (indexes of [`Part::files`]) that are worth a link, when so many bytes of each are as they were: at least
 /// half, so that a store never has more than twice the bytes that are alive.
@@ -21,7 +26,7 @@ pub(crate) fn worth_linking(previous: &Part, unchanged: &[u64]) -> Vec<usize> {
         .iter()
         .zip(unchanged)
         .enumerate()
-        .filter(|(_, (file, alive))| **alive > 0 && **alive >= (file.bytes - file.header) / 2)
+        .filter(|(_, (file, alive))| **alive > 0 && is_mostly(**alive, file))
         .map(|(index, (_, alive))| (*alive, index))
         .collect();
     worth.sort_unstable_by(|a, b| b.cmp(a));
@@ -34,7 +39,7 @@ pub(crate) fn worth_linking(previous: &Part, unchanged: &[u64]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{DataFile, Digest};
+    use crate::format::Digest;
 
     #[test]
     fn a_file_that_is_mostly_as_it_was_is_named_again_and_one_that_is_mostly_dead_is_left_behind() {

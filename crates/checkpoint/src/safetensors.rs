@@ -120,6 +120,17 @@ pub(crate) fn order<'a>(dtype: DType, shape: &[u64], name: &'a str) -> (bool, st
     (!is_pages, std::cmp::Reverse(dtype.bits()), name)
 }
 
+/// The order (indexes) in which tensors are written: whoever still puts them into memory does best in that order.
+#[must_use]
+pub fn file_order(tensors: &[(&str, DType, &[u64])]) -> Vec<usize> {
+    let mut indexes: Vec<usize> = (0..tensors.len()).collect();
+    indexes.sort_by_key(|index| {
+        let (name, dtype, shape) = tensors[*index];
+        order(dtype, shape, name)
+    });
+    indexes
+}
+
 /// Writes a header for tensors that come in this order; its length is a multiple of [`PAGE`].
 pub(crate) fn header<'a>(tensors: impl Iterator<Item = (&'a str, DType, &'a [u64])>) -> Result<Vec<u8>, String> {
     // The first 8 bytes are kept free for the length.

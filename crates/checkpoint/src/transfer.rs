@@ -1,13 +1,16 @@
 //! Bytes between memory and files: large aligned pieces, several at a time, checksums on the way.
 
 use std::ops::{Deref, DerefMut, Range};
+use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::files::{ReadAt, WriteAt};
 use crate::format::{DataFile, Digest, Record, cuts};
 use crate::region::Runs;
+use crate::reuse::is_mostly;
 use crate::safetensors::PAGE;
 
 /// Bytes that are read or written at once, and how many threads do so. Measured: 8 MiB x 4 is as fast as an NVMe volume;
@@ -91,21 +94,21 @@ fn is_worth_no_copy(bytes: &[u8], offset: u64) -> bool {
     bytes.len() as u64 >= BLOCK / 4 && whole(bytes.len() as u64) && whole(offset) && whole(bytes.as_ptr().addr() as u64)
 }
 
-/// Writes a header and what comes after it, one behind the other; gives the checksums of each of `contents`. Returns when
-/// all of it is durable.
+/// Writes a header and what comes after it, one behind the other; gives the checksums of each of `contents`, which have
+/// names. Returns when all of it is durable. Of contents that are still coming, each piece is written when it is there.
 pub(crate) fn write(
     file: &dyn WriteAt,
     header: &[u8],
-    contents: &[&[u8]],
+    contents: &[(&str, Data<'_>)],
     fail: &(dyn Fn(std::io::Error) -> Error + Sync),
 ) -> Result<Vec<Vec<Digest>>> {
     let mut starts = vec![0];
     let mut end = header.len() as u64;
-    for bytes in contents {
+    for (_, data) in contents {
         starts.push(end);
-        end += bytes.len() as u64;
+        end += data.bytes() as u64;
     }
-    let source = |index: usize| if index == 0 { header } else { contents[index - 1] };
+    let source = |index: usize| if index == 0 { ("", Data::There(header)) } else { contents[index - 1] };
     let cut = each(pieces(0..end).collect(), THREADS, PIECE.min(end.next_multiple_of(PAGE)), |piece, buffer| {
         let mut sums = Vec::new();
         // What was copied and is not yet written.
@@ -119,12 +122,13 @@ pub(crate) fn write(
         // The last that begins at or before the piece, and all that begin within it.
         let first = starts.partition_point(|start| *start <= piece.start) - 1;
         for index in (first..starts.len()).take_while(|index| starts[*index] < piece.end) {
-            let (start, bytes) = (starts[index], source(index));
-            let (from, to) = (start.max(piece.start), (start + bytes.len() as u64).min(piece.end));
+            let (start, (name, data)) = (starts[index], source(index));
+            let (from, to) = (start.max(piece.start), (start + data.bytes() as u64).min(piece.end));
             if from >= to {
                 continue;
             }
-            let part = &bytes[(from - start) as usize..(to - start) as usize];
+            let part = data.wait((from - start) as usize..(to - start) as usize);
+            let part = part.ok_or_else(|| Error::NeverCame { name: name.to_owned() })?;
             let direct = is_worth_no_copy(part, from);
             if direct {
                 write_copied(&copied, buffer)?;
@@ -158,15 +162,25 @@ pub(crate) fn write(
     Ok(of_each)
 }
 
-/// Which of some contents are, byte for byte, what records say; the file of each record tells where it is cut.
-pub(crate) fn unchanged(pairs: &[(&[u8], &Record, &DataFile)]) -> Vec<bool> {
+/// Which of some contents are, byte for byte, what records say, of which `files` are the files. Where most of a file has
+/// changed, the rest of it is not looked at, and not waited for: it counts as changed too.
+pub(crate) fn unchanged(pairs: &[(Data<'_>, &Record)], files: &[DataFile]) -> Vec<bool> {
     let jobs: Vec<usize> = (0..pairs.len()).collect();
+    let alive: Vec<AtomicU64> = files.iter().map(|file| AtomicU64::new(file.bytes - file.header)).collect();
     let same = |index: usize| {
-        let (bytes, record, file) = pairs[index];
+        let (data, record) = pairs[index];
+        let (file, alive) = (&files[record.file], &alive[record.file]);
         // Most that has changed has changed in its first block.
-        cuts(record.start, record.bytes(), file.block).zip(&record.xxh3).all(|((from, to), sum)| {
-            Digest::of(&bytes[(from - record.start) as usize..(to - record.start) as usize]) == *sum
-        })
+        let same = cuts(record.start, record.bytes(), file.block).zip(&record.xxh3).all(|((from, to), sum)| {
+            is_mostly(alive.load(Ordering::Relaxed), file)
+                && data
+                    .wait((from - record.start) as usize..(to - record.start) as usize)
+                    .is_some_and(|bytes| Digest::of(bytes) == *sum)
+        });
+        if !same {
+            alive.fetch_sub(record.bytes(), Ordering::Relaxed);
+        }
+        same
     };
     let mut result = vec![false; pairs.len()];
     for (index, same) in each(jobs, THREADS, 0, |index, _| Ok((index, same(index)))).unwrap_or_default() {
@@ -198,18 +212,15 @@ pub(crate) enum To<'a> {
     Scattered(Runs, &'a Put<'a>),
 }
 
+/// Bytes of a file, and where they go.
+type Window<'a> = (Source<'a>, Range<u64>, To<'a>);
+
 /// Reads, and verifies every block of which it takes a byte. Gives how many bytes were read.
 pub(crate) fn read(reads: Vec<(Source<'_>, To<'_>)>) -> Result<u64> {
-    let mut jobs = Vec::new();
-    let mut buffer = PAGE;
-    let mut threads = 1;
+    let mut windows = Vec::new();
     for (source, to) in reads {
         let start = source.record.start;
-        threads = threads.max(source.file.at_once());
-        let mut add = |window: Range<u64>, to| {
-            buffer = buffer.max(source.read_for(&window).1);
-            jobs.push((source, window, to));
-        };
+        let mut add = |window: Range<u64>, to| windows.push((source, window, to));
         match to {
             To::Nowhere => {
                 pieces(start..start + source.record.bytes()).for_each(|window| add(window, To::Nowhere));
@@ -229,13 +240,88 @@ pub(crate) fn read(reads: Vec<(Source<'_>, To<'_>)>) -> Result<u64> {
             }
         }
     }
-    let read = each(jobs, threads, buffer, |(source, window, to), buffer| match to {
-        To::Nowhere => source.read(&window, buffer, |_| ()),
-        To::Block(_, memory) if source.fits(&window, memory) => source.read(&window, memory, |_| ()),
-        To::Block(_, memory) => source.read(&window, buffer, |bytes| memory.copy_from_slice(bytes)),
-        To::Scattered(runs, put) => source.read_runs(&window, &runs, buffer, put),
-    })?;
-    Ok(read.into_iter().sum())
+    let threads = windows.iter().map(|(source, ..)| source.file.at_once()).max().unwrap_or(1);
+    let jobs = together(windows);
+    let buffer = jobs.iter().map(|job| job.bytes()).max().unwrap_or(0);
+    Ok(each(jobs, threads, buffer, Job::read)?.into_iter().sum())
+}
+
+/// What is read at once.
+enum Job<'a> {
+    One(Window<'a>),
+    /// Small ones of one file, one behind the other, from this byte to that: a device, and an object store all the more, is
+    /// asked once, not a hundred thousand times.
+    Many(Range<u64>, Vec<Window<'a>>),
+}
+
+/// Puts windows together that are small and neighbours; in the order of the files.
+fn together(mut windows: Vec<Window<'_>>) -> Vec<Job<'_>> {
+    let place = |(source, window, _): &Window<'_>| (ptr::from_ref(source.data).addr(), window.start);
+    windows.sort_by_key(place);
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for one in windows {
+        let (range, memory) = one.0.read_for(&one.1);
+        if memory >= BLOCK / 4 || matches!(one.2, To::Scattered(..)) {
+            jobs.push(Job::One(one));
+            continue;
+        }
+        match jobs.last_mut() {
+            // Nothing between them but what the pages have that both begin and end in.
+            Some(Job::Many(all, many))
+                if many.last().is_some_and(|(before, ..)| ptr::eq(before.data, one.0.data))
+                    && range.start <= all.end.next_multiple_of(PAGE)
+                    && range.end - all.start <= PIECE - PAGE =>
+            {
+                all.end = all.end.max(range.end);
+                many.push(one);
+            }
+            _ => jobs.push(Job::Many(range, vec![one])),
+        }
+    }
+    jobs
+}
+
+impl Job<'_> {
+    /// How large a buffer it takes.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::One((source, window, _)) => source.read_for(window).1,
+            Self::Many(all, _) => pages(all),
+        }
+    }
+
+    /// Gives how many bytes were read.
+    fn read(self, buffer: &mut [u8]) -> Result<u64> {
+        match self {
+            Self::One((source, window, To::Nowhere)) => source.read(&window, buffer, |_| ()),
+            Self::One((source, window, To::Block(_, memory))) if source.fits(&window, memory) => {
+                source.read(&window, memory, |_| ())
+            }
+            Self::One((source, window, To::Block(_, memory))) => {
+                source.read(&window, buffer, |bytes| memory.copy_from_slice(bytes))
+            }
+            Self::One((source, window, To::Scattered(runs, put))) => source.read_runs(&window, &runs, buffer, put),
+            Self::Many(all, many) => {
+                let Some((first, ..)) = many.first() else { return Ok(0) };
+                let bytes = first.fetch(&all, buffer)?;
+                let mut total = 0;
+                for (source, window, to) in many {
+                    let (range, _) = source.read_for(&window);
+                    let taken = source.verified(&window, bytes, all.start / PAGE * PAGE)?;
+                    if let To::Block(_, memory) = to {
+                        memory.copy_from_slice(taken);
+                    }
+                    total += range.end - range.start;
+                }
+                Ok(total)
+            }
+        }
+    }
+}
+
+/// Bytes of the whole pages that these are in.
+fn pages(range: &Range<u64>) -> u64 {
+    range.end.next_multiple_of(PAGE) - range.start / PAGE * PAGE
 }
 
 impl Source<'_> {
@@ -244,7 +330,7 @@ impl Source<'_> {
         let (start, block) = (self.record.start, self.data.block);
         let from = (window.start / block * block).max(start);
         let to = window.end.next_multiple_of(block).min(start + self.record.bytes());
-        (from..to, to.next_multiple_of(PAGE) - from / PAGE * PAGE)
+        (from..to, pages(&(from..to)))
     }
 
     /// Whether these bytes of the file can be read to where they belong, without a copy: whole blocks and pages.
@@ -253,29 +339,41 @@ impl Source<'_> {
         range == *window && needed == memory.len() as u64 && is_worth_no_copy(memory, window.start)
     }
 
-    /// Reads these bytes of the file, verifies their blocks and gives them to `take`.
-    fn read(&self, window: &Range<u64>, buffer: &mut [u8], take: impl FnOnce(&[u8])) -> Result<u64> {
-        let (range, memory) = self.read_for(window);
-        let first = range.start / PAGE * PAGE;
-        let buffer = &mut buffer[..memory as usize];
+    /// Reads the whole pages of these bytes of the file, as far as there are some.
+    fn fetch<'b>(&self, range: &Range<u64>, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
+        let buffer = &mut buffer[..pages(range) as usize];
         let io = |source| Error::Io { doing: "read", path: self.path.to_owned(), source };
-        let read = self.file.read_at(buffer, first).map_err(io)? as u64;
-        if first + read < range.end {
-            let why = format!("it ends at byte {}; `{}` needs it up to {}", first + read, self.record.name, range.end);
+        let read = self.file.read_at(buffer, range.start / PAGE * PAGE).map_err(io)?;
+        Ok(&buffer[..read])
+    }
+
+    /// These bytes of the file, out of `bytes` which begin at its byte `first`, when their blocks are as they were written.
+    fn verified<'b>(&self, window: &Range<u64>, bytes: &'b [u8], first: u64) -> Result<&'b [u8]> {
+        let (range, _) = self.read_for(window);
+        let end = first + bytes.len() as u64;
+        if end < range.end {
+            let why = format!("it ends at byte {end}; `{}` needs it up to {}", self.record.name, range.end);
             return Err(Error::damaged(self.path, why));
         }
         let at = |byte: u64| (byte - first) as usize;
         let before = (range.start / self.data.block - self.record.start / self.data.block) as usize;
         let sums = self.record.xxh3.iter().skip(before);
         for ((from, to), sum) in cuts(range.start, range.end - range.start, self.data.block).zip(sums) {
-            let found = Digest::of(&buffer[at(from)..at(to)]);
+            let found = Digest::of(&bytes[at(from)..at(to)]);
             if found != *sum {
                 let name = &self.record.name;
                 let why = format!("the bytes {from}..{to}, of `{name}`, have the checksum {found}, not {sum}");
                 return Err(Error::damaged(self.path, why));
             }
         }
-        take(&buffer[at(window.start)..at(window.end)]);
+        Ok(&bytes[at(window.start)..at(window.end)])
+    }
+
+    /// Reads these bytes of the file, verifies their blocks and gives them to `take`.
+    fn read(&self, window: &Range<u64>, buffer: &mut [u8], take: impl FnOnce(&[u8])) -> Result<u64> {
+        let (range, _) = self.read_for(window);
+        let bytes = self.fetch(&range, buffer)?;
+        take(self.verified(window, bytes, range.start / PAGE * PAGE)?);
         Ok(range.end - range.start)
     }
 
@@ -360,7 +458,8 @@ mod tests {
         // The last two do not begin on a page of the file; one of them not on one in memory.
         let contents: [&[u8]; 6] = [&large, &pages, &[], &odd[5..], &[7; 3], &after];
         let file = Memory::default();
-        let sums = write(&file, &header, &contents, &|error| panic!("{error}")).unwrap();
+        let named: Vec<_> = contents.iter().map(|bytes| ("w", Data::There(bytes))).collect();
+        let sums = write(&file, &header, &named, &|error| panic!("{error}")).unwrap();
         let (data, places) = file.0.into_inner().unwrap();
         assert!(data == [&header, &contents.concat()[..]].concat());
         for start in [large.as_ptr().addr(), pages.as_ptr().addr()] {

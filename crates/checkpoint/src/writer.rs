@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::{Checkpoint, Depth, read_json, read_part};
+use crate::data::Data;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::format::{
@@ -33,9 +34,10 @@ pub struct Tensor<'a> {
     /// Where that belongs, when it is a shard of a tensor that several ranks hold. Ranks that hold the same shard hold
     /// copies of it; without this, a tensor is a rank's own.
     pub global: Option<Global>,
-    /// Its elements, row-major, little endian. Where they begin on a page (4096 bytes) and are whole pages, they are written
-    /// from where they are; else they are copied on the way.
-    pub data: &'a [u8],
+    /// Its elements. Where they begin on a page (4096 bytes) and are whole pages, they are written from where they are; else
+    /// they are copied on the way. Of what is still coming, that in the order of [`file_order`](crate::file_order) is written
+    /// soonest.
+    pub data: Data<'a>,
 }
 
 /// What a rank saves.
@@ -358,7 +360,7 @@ impl Writer {
                 .map(|(item, _)| &item.tensor)
                 .collect();
             if !new.is_empty() {
-                saved.written += new.iter().map(|tensor| tensor.data.len() as u64).sum::<u64>();
+                saved.written += new.iter().map(|tensor| tensor.data.bytes() as u64).sum::<u64>();
                 let file = self.id(save).data_file(rank, blob);
                 let records = self.write_file(&staging, &file, &new, &mut part.files)?;
                 if blob { &mut part.blobs } else { &mut part.tensors }.extend(records);
@@ -394,11 +396,8 @@ impl Writer {
                 same.then_some((index, record))
             })
             .collect();
-        let compared: Vec<_> = pairs
-            .iter()
-            .map(|(index, record)| (items[*index].tensor.data, *record, &previous.files[record.file]))
-            .collect();
-        let same = transfer::unchanged(&compared);
+        let compared: Vec<_> = pairs.iter().map(|(index, record)| (items[*index].tensor.data, *record)).collect();
+        let same = transfer::unchanged(&compared, &previous.files);
         let pairs: Vec<_> = pairs.into_iter().zip(same).filter(|(_, same)| *same).map(|(pair, _)| pair).collect();
         let mut alive = vec![0; previous.files.len()];
         for (_, record) in &pairs {
@@ -431,8 +430,8 @@ impl Writer {
         tensors.sort_by_key(|tensor| order(tensor.dtype, &tensor.shape, tensor.name));
         let head =
             header(tensors.iter().map(|tensor| (tensor.name, tensor.dtype, &*tensor.shape))).map_err(Error::Input)?;
-        let contents: Vec<&[u8]> = tensors.iter().map(|tensor| tensor.data).collect();
-        let bytes = (head.len() + contents.iter().map(|bytes| bytes.len()).sum::<usize>()) as u64;
+        let contents: Vec<(&str, Data<'_>)> = tensors.iter().map(|tensor| (tensor.name, tensor.data)).collect();
+        let bytes = (head.len() + contents.iter().map(|(_, data)| data.bytes()).sum::<usize>()) as u64;
         let path = name::join(staging, file);
         let fail = |error| self.store.cannot_write(&path, bytes, error);
         let opened = self.store.files.create(&path, bytes).map_err(fail)?;
@@ -443,7 +442,7 @@ impl Writer {
             let Tensor { name, dtype, ref shape, ref global, data } = *tensor;
             let (name, shape, global) = (name.to_owned(), shape.clone(), global.clone());
             records.push(Record { name, dtype, shape, global, file: files.len(), start, xxh3 });
-            start += data.len() as u64;
+            start += data.bytes() as u64;
         }
         let (name, header) = (file.to_owned(), head.len() as u64);
         files.push(DataFile { name, bytes, header, header_xxh3: Digest::of(&head), block: BLOCK });
@@ -556,18 +555,18 @@ fn items<'a>(save: Save, rank: u32, state: &State<'a>) -> Result<Vec<Item<'a>>> 
     for tensor in &state.tensors {
         let Tensor { name, dtype, shape, data, .. } = tensor;
         let wanted = dtype.bytes(shape);
-        if wanted != Some(data.len() as u64) {
+        if wanted != Some(data.bytes() as u64) {
             let wanted = wanted.map_or("an impossible number of".to_owned(), |bytes| bytes.to_string());
             return Err(Error::Input(format!(
                 "the tensor `{name}` of {} {shape:?} needs {wanted} bytes and has {}",
                 dtype.name(),
-                data.len()
+                data.bytes()
             )));
         }
     }
     let blobs = state.blobs.iter().map(|(name, data)| {
         let shape = vec![data.len() as u64];
-        Item { tensor: Tensor { name, dtype: DType::U8, shape, global: None, data }, blob: true }
+        Item { tensor: Tensor { name, dtype: DType::U8, shape, global: None, data: Data::There(data) }, blob: true }
     });
     Ok(state.tensors.iter().map(|tensor| Item { tensor: tensor.clone(), blob: false }).chain(blobs).collect())
 }

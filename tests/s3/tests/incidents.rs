@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bedplate_checkpoint::{
-    Access, DType, Depth, Error, Global, Info, Publication, Region, Retention, Save, State, StepId, Store, Tensor,
-    Writer,
+    Access, DType, Data, Depth, Error, Global, Info, Publication, Region, Retention, Save, State, StepId, Store,
+    Tensor, Writer,
 };
 use bedplate_s3::{BUCKET, Server};
 
@@ -43,7 +43,7 @@ impl Model {
 
     fn state(&self) -> State<'_> {
         let shape = vec![self.weight.len() as u64 / 4];
-        let weight = Tensor { name: "weight", dtype: DType::F32, shape, global: None, data: &self.weight };
+        let weight = Tensor { name: "weight", dtype: DType::F32, shape, global: None, data: Data::There(&self.weight) };
         State { tensors: vec![weight], blobs: vec![("rng", &self.rng)] }
     }
 }
@@ -141,7 +141,8 @@ fn ranks_that_publish_at_once_publish_one_checkpoint() {
                 scope.spawn(move || {
                     let data = vec![rank as u8; 64];
                     let global = Some(Global { shape: vec![4, 64], offset: vec![rank, 0] });
-                    let tensor = Tensor { name: "w", dtype: DType::U8, shape: vec![1, 64], global, data: &data };
+                    let tensor =
+                        Tensor { name: "w", dtype: DType::U8, shape: vec![1, 64], global, data: Data::There(&data) };
                     let state = State { tensors: vec![tensor], blobs: vec![] };
                     writer.save_part(one(1, 4), rank as u32, &state).unwrap();
                     loop {

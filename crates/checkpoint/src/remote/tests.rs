@@ -19,7 +19,7 @@ use object_store::{
 
 use super::told::Service;
 use super::{Bucket, Remote, UPLOAD};
-use crate::{DType, Depth, Info, Retention, State, StepId, Store, Tensor, Writer};
+use crate::{DType, Data, Depth, Info, Retention, State, StepId, Store, Tensor, Writer};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,8 @@ fn weight(step: u64) -> Vec<u8> {
 
 fn save(writer: &mut Writer, step: u64) -> crate::Result<()> {
     let data = weight(step);
-    let tensor = Tensor { name: "w", dtype: DType::U8, shape: vec![data.len() as u64], global: None, data: &data };
+    let tensor =
+        Tensor { name: "w", dtype: DType::U8, shape: vec![data.len() as u64], global: None, data: Data::There(&data) };
     writer.save(step, &State { tensors: vec![tensor], blobs: vec![("b", b"x")] }, &Info::default()).map(|_| ())
 }
 

@@ -27,6 +27,7 @@ macro_rules! files_but_for {
     (@ free) => { fn free(&self) -> Option<u64> { self.0.free() } };
 }
 
+mod coming;
 mod damage;
 mod faults;
 mod interchange;
@@ -40,7 +41,7 @@ mod writers;
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use bedplate_checkpoint::{
-    Checkpoint, DType, Error, Info, Request, Result, Retention, Save, Saved, State, StepId, Store, Tensor, Writer,
+    Checkpoint, DType, Data, Error, Info, Request, Result, Retention, Save, Saved, State, StepId, Store, Tensor, Writer,
 };
 
 /// The training state of a step: a frozen tensor, one that changes at every step, one that changes at some, a counter,
@@ -80,7 +81,7 @@ impl Model {
             dtype: *dtype,
             shape: shape.clone(),
             global: None,
-            data,
+            data: Data::There(data),
         });
         State { tensors: tensors.collect(), blobs: self.blobs.iter().map(|(name, data)| (*name, &**data)).collect() }
     }

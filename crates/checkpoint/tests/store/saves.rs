@@ -2,12 +2,15 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use bedplate_checkpoint::{Best, DType, Depth, Direction, Error, Info, Region, Retention, Saved, State, Store, Tensor};
+use bedplate_checkpoint::{
+    Best, DType, Data, Depth, Direction, Error, Info, ReadAt, Region, Request, Retention, Saved, State, Store, Tensor,
+};
 
 use crate::sim::Sim;
-use crate::{Model, SMALL, folder, folder_in_memory, id, info, last, resumed, save, take_over, told};
+use crate::{Model, SMALL, folder, folder_in_memory, id, info, last, noise, resumed, save, take_over, told};
 
 fn file_of(folder: &Path, step: u64) -> PathBuf {
     let folder = folder.join("run").join(id(step, 1).to_string());
@@ -98,12 +101,93 @@ fn where_there_are_no_links_everything_is_written() {
     assert_eq!(resumed(&store, 1).unwrap(), (Some(2), vec![]));
 }
 
+/// A store where each read of a file is counted, as an object store bills it, and where one byte may be read wrong.
+struct Watched(Sim, Arc<Reads>);
+
+#[derive(Default)]
+struct Reads {
+    count: AtomicUsize,
+    wrong: Mutex<Option<u64>>,
+}
+
+files_but_for!(impl for Watched {
+    fn open(&self, path: &str) -> std::io::Result<Box<dyn ReadAt>> {
+        Ok(Box::new(WatchedFile(self.0.open(path)?, Arc::clone(&self.1))))
+    }
+}; and shown list read create_folder create link rename remove_file remove_folder sync_folder free);
+
+struct WatchedFile(Box<dyn ReadAt>, Arc<Reads>);
+
+impl ReadAt for WatchedFile {
+    fn bytes(&self) -> std::io::Result<u64> {
+        self.0.bytes()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.1.count.fetch_add(1, Ordering::Relaxed);
+        let read = self.0.read_at(buffer, offset)?;
+        let wrong = self.1.wrong.lock().unwrap().and_then(|at| at.checked_sub(offset));
+        if let Some(byte) = wrong.and_then(|at| buffer[..read].get_mut(at as usize)) {
+            *byte ^= 1;
+        }
+        Ok(read)
+    }
+}
+
+#[test]
+fn a_model_of_many_small_tensors_is_not_read_by_a_request_for_each() {
+    let reads = Arc::new(Reads::default());
+    let store = Store::on(Arc::new(Watched(Sim::new(), Arc::clone(&reads))));
+    // Whole pages and odd ends, and a large one among them.
+    let sizes = (0..3000).map(|index| if index == 700 { 20 << 20 } else { [4096, 8192, 12, 333][index % 4] });
+    let model: Vec<_> =
+        sizes.enumerate().map(|(index, bytes)| (format!("w{index}"), noise(index as u64, bytes))).collect();
+    let tensors = model.iter().map(|(name, bytes)| Tensor {
+        name,
+        dtype: DType::U8,
+        shape: vec![bytes.len() as u64],
+        global: None,
+        data: Data::There(bytes),
+    });
+    take_over(&store).save(1, &State { tensors: tensors.collect(), blobs: vec![] }, &info(1)).unwrap();
+    let read = |names: &[usize]| {
+        let resume = store.resume_with(|checkpoint| {
+            let before = reads.count.load(Ordering::Relaxed);
+            let mut memory: Vec<Vec<u8>> = names.iter().map(|index| vec![1; model[*index].1.len()]).collect();
+            let requests = names.iter().zip(&mut memory);
+            let requests =
+                requests.map(|(index, into)| Request { name: &model[*index].0, rank: None, region: None, into });
+            let read = checkpoint.read(requests.collect())?;
+            for (index, found) in names.iter().zip(&memory) {
+                assert!(*found == model[*index].1, "{}", model[*index].0);
+            }
+            Ok((read, reads.count.load(Ordering::Relaxed) - before))
+        });
+        resume.map(|resume| resume.found.unwrap().1)
+    };
+    let all: Vec<usize> = (0..model.len()).rev().collect();
+    let (bytes, requests) = read(&all).unwrap();
+    assert_eq!(bytes, model.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
+    assert!(requests < 12, "{requests} requests");
+    // Of some, what lies between them is not read.
+    let (bytes, requests) = read(&[1, 2, 9, 2001]).unwrap();
+    assert_eq!((bytes, requests), (8192 + 12 + 8192 + 8192, 4));
+    // A flipped bit is that of one of them.
+    let (checkpoint, ()) = store.resume_with(|_| Ok(())).unwrap().found.unwrap();
+    let part = &checkpoint.parts()[0];
+    let record = part.tensors.iter().find(|record| record.name == "w1234").unwrap();
+    *reads.wrong.lock().unwrap() = Some(record.start + 5);
+    let error = read(&all).unwrap_err().to_string();
+    assert!(error.contains("of `w1234`, have the checksum"), "{error}");
+}
+
 #[test]
 fn a_slice_reads_the_blocks_it_touches_and_no_others() {
     let (_folder, store) = folder();
     let (rows, columns) = (12_u64, 1 << 20);
     let data: Vec<u8> = (0..rows * columns).map(|byte| (byte % 251) as u8).collect();
-    let tensor = Tensor { name: "w", dtype: DType::U8, shape: vec![rows, columns], global: None, data: &data };
+    let tensor =
+        Tensor { name: "w", dtype: DType::U8, shape: vec![rows, columns], global: None, data: Data::There(&data) };
     let state = State { tensors: vec![tensor], blobs: vec![] };
     take_over(&store).save(1, &state, &info(1)).unwrap();
     let checkpoint = store.checkpoint(id(1, 1)).unwrap();
@@ -157,8 +241,13 @@ fn what_a_checkpoint_does_not_have_is_told() {
 fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     let (folder, store) = folder();
     let mut writer = take_over(&store);
-    let tensor =
-        |name, shape: &[u64], data| Tensor { name, dtype: DType::F32, shape: shape.to_vec(), global: None, data };
+    let tensor = |name, shape: &[u64], data| Tensor {
+        name,
+        dtype: DType::F32,
+        shape: shape.to_vec(),
+        global: None,
+        data: Data::There(data),
+    };
     let data = [0; 8];
     let long = "x".repeat(5000);
     let cases = [

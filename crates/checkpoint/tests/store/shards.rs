@@ -1,6 +1,6 @@
 //! Ranks save together; others read what they need, whatever the ranks were.
 
-use bedplate_checkpoint::{DType, Depth, Error, Global, Publication, Region, Save, State, Store, Tensor};
+use bedplate_checkpoint::{DType, Data, Depth, Error, Global, Publication, Region, Save, State, Store, Tensor};
 use proptest::prelude::*;
 
 use crate::{Model, SMALL, folder, folder_in_memory, id, info, one, resumed, take_over, told};
@@ -27,7 +27,8 @@ impl Matrix {
         for (rank, region) in (0..).zip(regions) {
             let data = self.bytes(region);
             let global = Some(Global { shape: vec![self.rows, self.columns], offset: region.offset.clone() });
-            let tensor = Tensor { name: "m", dtype: DType::U32, shape: region.shape.clone(), global, data: &data };
+            let tensor =
+                Tensor { name: "m", dtype: DType::U32, shape: region.shape.clone(), global, data: Data::There(&data) };
             writer.save_part(save, rank, &State { tensors: vec![tensor], blobs: vec![] })?;
         }
         writer.publish(save, 0, &info(1), Depth::Data)
