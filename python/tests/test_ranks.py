@@ -246,8 +246,10 @@ def test_a_state_that_is_sharded_otherwise_is_told_so(job):
     assert [rank.ended() for rank in ended] == [143] * 2, ended[0].text()
     for how in ("whole", "hybrid"):
         other = gloo(job, "-1", how, script=FSDP)
-        assert [rank.ended() for rank in other] == [1] * 2, other[0].text()
-        assert "it has tensors as Shard(dim=0) on the ranks [0, 1], and here nothing lies so" in other[0].text()
+        # Who comes to it second may be ended by gloo, when the first is gone.
+        assert 0 not in [rank.ended() for rank in other], other[0].text()
+        said = "".join(rank.text() for rank in other)
+        assert "it has tensors as Shard(dim=0) on the ranks [0, 1], and here nothing lies so" in said
     (alone,) = gloo(job, "-1", size=1, script=FSDP)
     assert alone.ended() == 1
     assert "was saved by 2 ranks, and 1 would resume it" in alone.text()
@@ -259,7 +261,7 @@ def elastic(job, tmp_path):
     prefix = "start {os.environ['TORCHELASTIC_RESTART_COUNT']} rank {rank}:"
     worker.write_text(textwrap.dedent(TORCH).replace('print("', f'print(f"{prefix}", "'))
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2", str(worker)]
-    run = f"import os, sys; os.execv({sys.executable!r}, ['python', *{command!r}, *sys.argv[1:]])"
+    run = f"import os, sys; os.execv({sys.executable!r}, [{sys.executable!r}, *{command!r}, *sys.argv[1:]])"
     # Otherwise the store of the start before is used again, and a rank that is quick connects to where the dead one was.
     return job("together", script=run, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
 
