@@ -545,7 +545,7 @@ class Guard:
             step=step,
             savedAt=None if saved_at is None else moment(saved_at),
             stateBytes=self._nbytes,
-            saveSeconds=round(save_seconds, 3),
+            saveSeconds=round(min(save_seconds, 86400.0), 3),
             pods=pods(self.world_size),
         )
 
