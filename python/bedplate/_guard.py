@@ -23,7 +23,7 @@ from ._arrays import Leaf
 from ._ranks import Folder, Place, RankLost, Ranks, TorchStore, from_environment, from_torch
 from ._report import Reporter, moment, pods
 from ._signals import notice
-from ._tree import GlobalRandom, Saved, StateError, Tree
+from ._tree import GlobalRandom, Saved, StateError, Tree, many_objects
 
 log = logging.getLogger("bedplate")
 T = TypeVar("T")
@@ -459,6 +459,7 @@ class Guard:
     def _all_state(self) -> dict[str, Any]:
         return {**self.state, "rng": GlobalRandom()} if self._rng and "rng" not in self.state else self.state
 
+    @many_objects()
     def _load(self, writer: _core.Writer) -> None:
         saved: list[Saved] = []
 
@@ -551,6 +552,7 @@ class Guard:
         except MemoryError as error:
             log.warning("%s: a save will try again", error)
 
+    @many_objects()
     def _begin(self, final: bool) -> tuple[_Save, list[Leaf]]:
         """A save whose snapshot is to be filled with these arrays."""
         if self._preparing is not None:
