@@ -298,6 +298,68 @@ fn a_fix_is_made_where_the_profile_asks_for_it_and_nowhere_else() {
     assert!(spec.contains("\"ndots\",\"value\":\"2\"") && spec.contains("GracePeriodSeconds\":300"), "{spec}");
 }
 
+/// A drained node cost a training its last save: 95 seconds, in a pod with the grace that somebody once found enough. And the
+/// disk was full since Friday, which only the pod's log told.
+#[test]
+fn a_training_that_tells_of_its_checkpoints_gets_the_grace_that_its_saves_take() {
+    let w = world();
+    let ns = w.namespace("fixed");
+    w.c.create(&pytorch(&ns, "llama", 1, 2)).accepted();
+    let uid = w.c.k(&format!("get pytorchjob llama -n {ns} -o jsonpath={{.metadata.uid}}")).accepted();
+    // As Kubeflow's operator makes it.
+    let pod = |name: &str| {
+        json!({ "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "namespace": ns, "labels": { "training.kubeflow.org/job-name": "llama" },
+                "ownerReferences": [{ "apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "name": "llama", "uid": uid.trim(), "controller": true }] },
+            "spec": { "terminationGracePeriodSeconds": 60, "containers": [{ "name": "pytorch", "image": "docker.io/pytorch/pytorch:2.7.0",
+                "resources": { "limits": { "nvidia.com/gpu": 2 } } }] } })
+    };
+    let grace = |name: &str| {
+        w.c.k(&format!("get pod {name} -n {ns} -o jsonpath={{.spec.terminationGracePeriodSeconds}}")).accepted()
+    };
+    w.c.create(&pod("llama-master-0")).accepted();
+    assert_eq!(grace("llama-master-0").trim(), "300", "nobody has told of a save yet: the profile's number");
+    let uid = w.c.k(&format!("get pod llama-master-0 -n {ns} -o jsonpath={{.metadata.uid}}")).accepted();
+
+    // What the Python package sends, with the rights of the pod.
+    let report = json!({ "apiVersion": names::API_VERSION, "kind": "CheckpointReport",
+        "metadata": { "name": "llama-master-0", "namespace": ns,
+            "ownerReferences": [{ "apiVersion": "v1", "kind": "Pod", "name": "llama-master-0", "uid": uid.trim() }] },
+        "spec": { "run": "llama", "place": "/mnt/ckpt/llama", "startedAt": "2026-01-01T00:00:00Z", "step": 1200,
+            "savedAt": "2026-01-01T08:00:00Z", "stateBytes": 80_000_000_000_u64, "saveSeconds": 290.0, "pods": 2 } });
+    let as_pod = |verb: &[&str], input: &Value| {
+        let user = format!("--as=system:serviceaccount:{ns}:default");
+        let groups = [format!("--as-group=system:serviceaccounts:{ns}"), "--as-group=system:authenticated".to_owned()];
+        w.c.kubectl(&[verb, &[&user, &groups[0], &groups[1]]].concat(), &input.to_string())
+    };
+    let send = ["apply", "--server-side", "--field-manager=bedplate-guard", "-f", "-"];
+    as_pod(&send, &report).refused("cannot patch resource \"checkpointreports\"");
+    w.c.k(&format!(
+        "create rolebinding bedplate-checkpoint-reporter --namespace={ns} --clusterrole=bedplate-checkpoint-reporter \
+         --group=system:serviceaccounts:{ns}"
+    ))
+    .accepted();
+    w.eventually(|| as_pod(&send, &report).code == 0);
+    as_pod(&["delete", "checkpointreport", "llama-master-0", "-n", &ns], &json!({})).refused("cannot delete");
+    as_pod(&["get", "pods", "-n", &ns], &json!({})).refused("cannot list");
+    let told = w.c.k(&format!("get checkpointreports -n {ns}")).accepted();
+    assert!(told.contains("llama") && told.contains("1200") && told.contains("/mnt/ckpt/llama"), "{told}");
+
+    // The next pod of the job, on another node; each replica hears of it by itself.
+    w.eventually(|| {
+        w.c.k(&format!("delete pod llama-worker-0 -n {ns} --ignore-not-found --force --grace-period=0")).accepted();
+        w.c.create(&pod("llama-worker-0")).accepted();
+        grace("llama-worker-0").trim() == "367"
+    });
+    let found = w.c.bedplate(&format!("audit --namespace {ns}")).text;
+    assert!(found.contains("save-exceeds-grace") && found.contains("takes 290 s"), "{found}");
+    assert!(found.contains("checkpoint-at-risk") && found.contains("(4 of them)"), "{found}");
+
+    // It goes with its pod.
+    w.c.k(&format!("delete pod llama-master-0 -n {ns} --force --grace-period=0")).accepted();
+    w.eventually(|| w.c.k(&format!("get checkpointreports -n {ns}")).text.contains("No resources found"));
+}
+
 #[test]
 fn an_exemption_holds_for_the_policies_too_without_anybody_applying_it() {
     let w = world();
@@ -446,7 +508,7 @@ fn who_unlocked_what_and_what_was_refused_is_on_record() {
     // By hand too, in the words that the guards ask for.
     let other = w.namespace("recorded");
     w.c.k(&format!("annotate namespace {other} bedplate.dev/delete-protection=true")).accepted();
-    let until = bedplate_cluster::unlock::timestamp(now() + 600);
+    let until = bedplate_model::moment::timestamp(now() + 600);
     let unlock = format!("bedplate.dev/unlock={other} until {until} by bedplate-devcluster-admin: no reason");
     w.c.kubectl(&["annotate", "namespace", &other, &unlock], "").accepted();
     let exemption = json!({ "apiVersion": "bedplate.dev/v1alpha1", "kind": "Exemption", "metadata": { "name": ns.clone() },

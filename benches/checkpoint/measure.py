@@ -211,6 +211,35 @@ class DcpAsync(Dcp):
         getattr(self.future, "upload_completion", self.future).result()
 
 
+class Orbax(Way):
+    """Orbax's `StandardCheckpointer`, with JAX arrays on the CPU. The tensors are the memory of those, as far as the bench
+    changes and compares them; what is restored are new arrays, and copied into them."""
+
+    def begin(self) -> None:
+        import jax
+        import orbax.checkpoint
+
+        self.arrays = {name: jax.numpy.array(tensor.numpy()) for name, tensor in self.state.items()}
+        self.state.update({name: torch.from_dlpack(array) for name, array in self.arrays.items()})
+        self.checkpointer = orbax.checkpoint.StandardCheckpointer()
+
+    def save(self, step: int) -> None:
+        self.checkpointer.save(self.place(step), self.arrays)
+
+    def durable(self) -> None:
+        self.checkpointer.wait_until_finished()
+
+    def restore(self, step: int) -> None:
+        import jax
+
+        forms = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in self.arrays.items()}
+        found = self.checkpointer.restore(self.place(step), forms)
+        self.put({name: torch.from_dlpack(array) for name, array in found.items()})
+
+    def end(self) -> None:
+        self.checkpointer.close()
+
+
 class Raw(Way):
     """The device: O_DIRECT from and to memory that is there, 8 MiB a piece, 4 threads, fallocate, fsync. No tensor, no
     checksum, no name."""
@@ -293,6 +322,7 @@ WAYS = {
     "torch.save+fsync": TorchSaveSynced,
     "dcp": Dcp,
     "dcp-async": DcpAsync,
+    "orbax": Orbax,
     "safetensors": Safetensors,
     "np.save": Numpy,
     "raw": Raw,

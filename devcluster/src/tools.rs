@@ -112,7 +112,7 @@ const TOOLS: &[Tool] = &[
         module: "github.com/aquasecurity/trivy", package: "cmd/trivy", replace: &[],
         stamp: Some("github.com/aquasecurity/trivy/pkg/version/app.ver"),
     } },
-    Tool { name: "pytest", version: "9.2.0", seconds: 75, source: Source::Venv {
+    Tool { name: "pytest", version: "9.2.0", seconds: 110, source: Source::Venv {
         requirements: "python/tests/requirements.txt", script: "python/tests/torch_without_cuda.py",
     } },
     Tool { name: "checkov", version: "3.3.30", seconds: 40, source: Source::PyPi },

@@ -14,7 +14,7 @@ fuzz_target!(|body: &[u8]| {
     let run = Run {
         profile: &Profile::default(),
         neighbours: &Neighbours::default(),
-        today: "2026-11-24",
+        now: "2026-11-24",
     };
     let (early, late) = (explain(&request, run), judge(&request, run));
     assert_eq!(early.allowed(), late.allowed());

@@ -12,7 +12,7 @@ fuzz_target!(|text: &str| {
     let run = Run {
         profile: &Profile::default(),
         neighbours: &Neighbours::default(),
-        today: "2026-01-01",
+        now: "2026-01-01",
     };
     let look = |text: &str| {
         check(

@@ -7,6 +7,7 @@ with bedplate.Guard("/mnt/ckpt/run-7", state={"model": model, "optimizer": optim
         guard.step(step)
 """
 
+from . import adapters
 from ._core import CheckpointError, DamagedError, FencedError, NoSpaceError, OtherRunError, __version__
 from ._guard import Estimate, Guard, Terminated, estimate
 from ._ranks import RankLost
@@ -25,6 +26,7 @@ __all__ = [
     "StateError",
     "Terminated",
     "__version__",
+    "adapters",
     "estimate",
     "listen",
 ]

@@ -1,5 +1,5 @@
-"""Arrays of numpy, torch and JAX as bytes of the host, and back. None of them is imported here: whoever has an array of
-one has imported it, so it is in `sys.modules`."""
+"""Arrays of numpy, torch, JAX and others that speak DLPack as bytes of the host, and back. None of their libraries is
+imported here: whoever has an array of one has imported it, so it is in `sys.modules`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import _core
+from ._sharded import Sharding, sharding_of
 
 # The type of an array's elements in numpy, JAX and torch, and in a safetensors file.
 TYPES = {
@@ -61,6 +62,8 @@ class Leaf:
     address: int
     """Where the bytes are, row-major; 0 when `copy` has to put them there."""
     copy: Callable[[int], None] | None = None
+    sharding: Sharding | None = None
+    """How it lies with others on several ranks: then all else here is of this rank's part."""
 
 
 def _numpy() -> Any:
@@ -96,6 +99,8 @@ def leaf_of(value: Any) -> Leaf | None:
             return _of_numpy(numpy, numpy.asarray(value), "scalar")
         if (jax := _jax()) is not None and isinstance(value, jax.Array):
             return _of_jax(jax, numpy, value)
+        if _is_foreign(value):
+            return _of_dlpack(numpy, value)
     if type(value) in (bytes, bytearray):
         return _of_bytes(value, type(value).__name__)
     if type(value) is array.array:
@@ -134,6 +139,30 @@ def _of_numpy(numpy: Any, value: Any, kind: str) -> Leaf:
     return Leaf(kind, spelled, dtype, value.shape, value.nbytes, shared, value, address)
 
 
+_HOST = (1, 3, 11, 13)
+"""Devices of DLPack that the host reads: CPU, pinned by CUDA or ROCm, managed by CUDA (`DLDeviceType` in dlpack.h)."""
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether it is an array of a library that is not known here, and shows its data by DLPack."""
+    if isinstance(value, type) or not (hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")):
+        return False
+    numpy, torch, jax = _numpy(), _torch(), _jax()
+    known = [(numpy, "ndarray"), (numpy, "generic"), (torch, "Tensor"), (jax, "Array")]
+    return numpy is not None and not isinstance(value, tuple(getattr(of, name) for of, name in known if of is not None))
+
+
+def _of_dlpack(numpy: Any, value: Any) -> Leaf:
+    what = f"a {type(value).__module__}.{type(value).__qualname__}"
+    device = int(value.__dlpack_device__()[0])
+    if device not in _HOST:
+        raise Unsavable(f"{what} lies on a device (of DLPack's kind {device}): give an array on the CPU")
+    try:
+        return _of_numpy(numpy, numpy.from_dlpack(value), "numpy")
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise Unsavable(f"{what} does not show its data by DLPack: {error}") from None
+
+
 def _of_jax(jax: Any, numpy: Any, value: Any) -> Leaf:
     kind, spelled = "jax", None
     if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -147,8 +176,12 @@ def _of_jax(jax: Any, numpy: Any, value: Any) -> Leaf:
 
 def _of_torch(torch: Any, value: Any) -> Leaf:
     spelled = str(value.dtype).removeprefix("torch.")
-    if type(value).__name__ == "DTensor":
-        raise Unsavable("a DTensor cannot be saved yet: give the full or the local tensors of it")
+    if (sharding := sharding_of(value)) is not None:
+        if any(placement.is_partial() for placement in value.placements):
+            raise Unsavable(f"a DTensor {sharding} is a sum that is not made yet: redistribute it first")
+        leaf = _of_torch(torch, value.detach().to_local())
+        leaf.sharding = sharding
+        return leaf
     if value.layout is not torch.strided or value.is_quantized:
         raise Unsavable(f"a tensor with the layout {value.layout} ({spelled}) cannot be saved: make it dense")
     if value.device.type == "meta":
@@ -263,7 +296,15 @@ def fill(target: Any, value: Any) -> bool:
 
 
 def described(value: Any) -> tuple[str, tuple[int, ...]] | None:
-    """Type and shape of an array; `None` for what is none."""
-    if isinstance(value, (bytes, bytearray, array.array)) or not (hasattr(value, "dtype") and hasattr(value, "shape")):
+    """Type (with how it lies on several ranks) and shape of an array; `None` for what is none."""
+    if isinstance(value, (bytes, bytearray, array.array)):
         return None
-    return str(value.dtype).removeprefix("torch."), tuple(value.shape)
+    if _is_foreign(value):
+        try:
+            value = _of_dlpack(_numpy(), value).owner
+        except Unsavable:
+            return None
+    if not (hasattr(value, "dtype") and hasattr(value, "shape")):
+        return None
+    dtype, sharding = str(value.dtype).removeprefix("torch."), sharding_of(value)
+    return f"{dtype} {sharding}" if sharding else dtype, tuple(value.shape)

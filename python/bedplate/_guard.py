@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from . import _core
 from ._arrays import Leaf
-from ._ranks import Folder, Place, RankLost, Ranks, TorchStore, from_environment, from_torch
+from ._ranks import Folder, JaxStore, Place, RankLost, Ranks, TorchStore, from_environment, from_jax, from_torch
 from ._report import Reporter, moment, pods
 from ._signals import notice
 from ._tree import GlobalRandom, Saved, StateError, Tree, many_objects
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 DEFAULT_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL that Kubernetes gives a pod which asks for no other number."""
+
+_NOBODY = "the default of Kubernetes; set BEDPLATE_GRACE_SECONDS to the pod's"
 
 _UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
@@ -102,6 +104,7 @@ def _best(best: str | tuple[str, str] | None) -> tuple[str, bool, int] | None:
 
 
 def _grace(grace: float | None) -> tuple[float, str]:
+    """Seconds, and who says so."""
     if grace is not None:
         return float(grace), "grace="
     said = os.environ.get("BEDPLATE_GRACE_SECONDS")
@@ -110,7 +113,7 @@ def _grace(grace: float | None) -> tuple[float, str]:
             return float(said), "BEDPLATE_GRACE_SECONDS"
         except ValueError:
             raise ValueError(f"BEDPLATE_GRACE_SECONDS={said!r} is no number of seconds") from None
-    return DEFAULT_GRACE, "the default of Kubernetes; set BEDPLATE_GRACE_SECONDS to the pod's"
+    return DEFAULT_GRACE, _NOBODY
 
 
 def _place(dir: str | os.PathLike[str]) -> Path | str:
@@ -126,12 +129,11 @@ def estimate(
     place = _place(dir)
     if isinstance(place, Path):
         place.mkdir(parents=True, exist_ok=True)
-    return _estimate(Tree(state).nbytes, _core.measure(place, 1 << 30, seconds), grace)
+    return _estimate(Tree(state).nbytes, _core.measure(place, 1 << 30, seconds), _grace(grace))
 
 
-def _estimate(nbytes: int, bandwidth: float, grace: float | None) -> Estimate:
-    available, source = _grace(grace)
-    return Estimate(nbytes, bandwidth, nbytes / bandwidth, available, source)
+def _estimate(nbytes: int, bandwidth: float, grace: tuple[float, str]) -> Estimate:
+    return Estimate(nbytes, bandwidth, nbytes / bandwidth, *grace)
 
 
 @dataclass
@@ -168,15 +170,19 @@ class Guard:
     `dir`: a folder of this run alone, on storage that outlives the pod, or the URL of a prefix in a bucket, `s3://…`, `gs://…`,
     `az://…`; the credentials are those of the environment. `state`: what is saved, by name: objects with
     `state_dict` and `load_state_dict`, random number generators, arrays, numbers, texts, and lists and dicts of them. Values
-    that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`.
+    that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`. Of a `DTensor` each
+    rank saves its part, and resumes on the same mesh. An array of another library than numpy, torch and JAX is read through
+    DLPack where the host can read its memory, and comes back as one of numpy: `from_dlpack` of its library takes that.
 
     `every`: how often to save, `"10min"` or a number of steps. `keep`: so many of the last checkpoints; `keep_every`: for
     ever those whose step is a multiple; `best`: also the best by a metric, `("loss", "min")`. `grace`: seconds from the
-    notice to the kill, by default `BEDPLATE_GRACE_SECONDS`, else 30. `exit_code`: what the process ends with when it is
+    notice to the kill, by default `BEDPLATE_GRACE_SECONDS`, else what the pod has, where its service account may read that,
+    else 30. `exit_code`: what the process ends with when it is
     told to end and is not finished; Kubeflow's v1 operators restart for 128 to 255 only. `rng`: also save the global
     generators of Python, and of numpy and torch where they are imported. `rank`, `world_size`: by default those of torch's
-    process group, else what the launcher says in the environment. `ranks`: how they agree on a step: `"torch"`, through the
-    store of torch.distributed, or `"folder"`, through files in `dir`; by default the first where it is initialised.
+    process group or of JAX, else what the launcher says in the environment. `ranks`: how they agree on a step: `"torch"`,
+    through the store of torch.distributed, `"jax"`, through the coordination service of jax.distributed, or `"folder"`,
+    through files in `dir`; by default the first that is initialised.
     """
 
     def __init__(
@@ -207,17 +213,21 @@ class Guard:
             raise ValueError(f"keep={keep}: keep at least the last one")
         if (rank is None) != (world_size is None):
             raise ValueError("give both rank= and world_size=, or neither")
-        if ranks not in (None, "torch", "folder"):
-            raise ValueError(f"ranks={ranks!r}: ranks agree through 'torch' or 'folder'")
-        group = from_torch()
+        if ranks not in (None, "torch", "jax", "folder"):
+            raise ValueError(f"ranks={ranks!r}: ranks agree through 'torch', 'jax' or 'folder'")
+        groups = {"torch": from_torch(), "jax": from_jax()}
+        # By what the program has found together already. One process alone may be a part of a larger job all the same.
+        through = ranks if ranks in groups else next((name for name, group in groups.items() if group and group[1] > 1), "")
+        group = groups.get(through)
         if rank is not None and world_size is not None:
             self.rank, self.world_size = rank, world_size
         else:
             self.rank, self.world_size = group or from_environment()
         is_group = (self.rank, self.world_size) == group
-        if ranks == "torch" and not is_group:
-            have = f"this is rank {group[0]} of {group[1]} there" if group else "call init_process_group() first"
-            raise ValueError(f"ranks='torch' for rank {self.rank} of {self.world_size}: {have}")
+        if ranks in groups and not is_group:
+            first = {"torch": "init_process_group()", "jax": "jax.distributed.initialize()"}[ranks]
+            have = f"this is rank {group[0]} of {group[1]} there" if group else f"call {first} first"
+            raise ValueError(f"ranks={ranks!r} for rank {self.rank} of {self.world_size}: {have}")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"there is no rank {self.rank} of {self.world_size}")
         self.dir = _place(dir)
@@ -226,20 +236,19 @@ class Guard:
         here = self.dir.resolve().name if isinstance(self.dir, Path) else self.dir.rpartition("/")[2]
         self._run = run or here or "run"
         self._keep, self._keep_every, self._best = keep, keep_every, _best(best)
-        self._grace = grace
-        _grace(grace)
+        self._grace = _grace(grace)
         self._exit_code, self._signals, self._rng, self._strict = exit_code, tuple(signals), rng, strict
         self._ranks: Ranks | None = None
         if self.world_size > 1:
             place: Place
             if is_group and ranks != "folder":
-                place = TorchStore(self._run, rank_deadline)
+                place = JaxStore(self._run) if through == "jax" else TorchStore(self._run, rank_deadline)
             elif isinstance(self.dir, Path):
                 place = Folder(self.dir)
             else:
                 raise ValueError(
                     f"{self.dir} is in a bucket, and {self.world_size} ranks have no folder there to agree on a step: "
-                    "initialise torch.distributed before the guard is made, or give a folder that all of them see"
+                    "initialise torch.distributed or jax.distributed before the guard is made, or give a folder that all see"
                 )
             self._ranks = Ranks(place, self.rank, self.world_size, rank_deadline)
         self._writer: _core.Writer | None = None
@@ -310,6 +319,9 @@ class Guard:
             self._load(self._writer)
             if self.rank == 0:
                 self._reporter = Reporter.of_this_pod()
+            if self._reporter is not None and self._grace[1] == _NOBODY:
+                of_pod = self._reporter.grace(patience=1.0)
+                self._grace = self._grace if of_pod is None else (of_pod, "the pod's")
             self._announce()
         except BaseException:
             self._end()
@@ -328,11 +340,14 @@ class Guard:
         self._finished = False
         return _Rest(self, iterable, self._position)
 
-    def _follow(self, rest: Iterable[T]) -> Iterator[T]:
+    def _restore_random(self) -> None:
+        """What was done since the resume, such as making the iterator of a DataLoader, has drawn from the generators."""
         if self._random is not None:
-            # What was done since the resume, such as making the iterator of a DataLoader, has drawn from them.
             GlobalRandom().load_state_dict(self._random)
             self._random = None
+
+    def _follow(self, rest: Iterable[T]) -> Iterator[T]:
+        self._restore_random()
         for item in rest:
             self._stepped = False
             yield item
@@ -344,8 +359,12 @@ class Guard:
     def step(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
         """A step is completed, and the state is as after it. Saves when that is due. After the notice to end it saves,
         waits until that is durable, and raises `Terminated`."""
+        self._save_as(self._wanted(step, metrics))
+
+    def _wanted(self, step: int, metrics: Mapping[str, Any] | None = None) -> str | None:
+        """A step is completed; what is to be done: `save`, `stop`, or nothing."""
         if self._is_elsewhere():
-            return
+            return None
         step = int(step)
         if self._step is not None and step <= self._step:
             raise ValueError(f"guard.step({step}) came after guard.step({self._step}): steps count up, also over epochs")
@@ -363,9 +382,10 @@ class Guard:
             self._base = step - 1
         self._prepare()
         if self._ranks is None:
-            wanted = "stop" if self.terminating else "save" if self._is_due(step) else None
-        else:
-            wanted = self._agree(self._ranks, step)
+            return "stop" if self.terminating else "save" if self._is_due(step) else None
+        return self._agree(self._ranks, step)
+
+    def _save_as(self, wanted: str | None) -> None:
         if wanted == "stop":
             self._last_save()
         elif wanted == "save":
@@ -671,7 +691,7 @@ class Guard:
             left = f"{_span(max(0.0, total - done) * spent / done)} left" if done and total > done else "finishing"
             grace = ""
             if notice.at is not None:
-                rest = _grace(self._grace)[0] - (time.monotonic() - notice.at)
+                rest = self._grace[0] - (time.monotonic() - notice.at)
                 grace = f", {_span(max(rest, 0.0))} of grace"
             again = " (told again to end: goes on until it is whole)" if notice.times > heard else ""
             heard = notice.times

@@ -1,4 +1,5 @@
-"""Ranks agree on the step to save at, through files in the store's folder or through torch.distributed's store.
+"""Ranks agree on the step to save at: through files in the store's folder, the store of torch.distributed, or JAX's
+coordination service.
 
 A round has a number and a kind, `save` or `stop`; any rank may open it. Each rank then bids the step that it is in and
 promises not to complete a later one before it knows all bids; the highest bid is the step. A thread looks for rounds and
@@ -51,6 +52,14 @@ def from_torch() -> tuple[int, int] | None:
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
     return distributed.get_rank(), distributed.get_world_size()
+
+
+def from_jax() -> tuple[int, int] | None:
+    """Process and number of processes of JAX, where `jax.distributed` is initialised."""
+    jax: Any = sys.modules.get("jax")
+    if jax is None or not jax.distributed.is_initialized():
+        return None
+    return jax.process_index(), jax.process_count()
 
 
 class Place(Protocol):
@@ -153,6 +162,42 @@ class TorchStore:
 
     def __str__(self) -> str:
         return "torch.distributed's store: all ranks need a guard of the same run"
+
+
+class JaxStore:
+    """The coordination service of `jax.distributed.initialize()`, as Orbax uses it (`jax._src.distributed`)."""
+
+    def __init__(self, run: str) -> None:
+        self._client: Any = sys.modules["jax._src.distributed"].global_state.client
+        self._prefix = f"bedplate/{run}/"
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._client, method)(*arguments, **options)
+        except RuntimeError as error:
+            if "NOT_FOUND" in str(error):
+                return None
+            raise OSError(str(error)) from error
+
+    def write(self, name: str, value: Any) -> None:
+        self._ask("key_value_set", self._prefix + name, json.dumps(value), allow_overwrite=True)
+
+    def read(self, name: str) -> Any:
+        found = self._ask("key_value_try_get", self._prefix + name)
+        return None if found is None else json.loads(found)
+
+    def read_all(self, names: Sequence[str]) -> list[Any] | None:
+        found = [self.read(name) for name in names]
+        return None if None in found else found
+
+    def remove(self, name: str) -> None:
+        self._ask("key_value_delete", self._prefix + name)
+
+    def begin(self, rounds: str) -> None:
+        pass
+
+    def __str__(self) -> str:
+        return "JAX's coordination service: all processes need a guard of the same run"
 
 
 class Ranks:

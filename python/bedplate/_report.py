@@ -78,12 +78,16 @@ class Reporter:
         # Read anew each time: the kubelet replaces it.
         return (self._account / "token").read_text().strip()
 
-    def _send(self, spec: dict[str, Any]) -> None:
-        # Not every process needs them, nor every image has them.
-        import ssl
-        import urllib.error
-        import urllib.request
+    def grace(self, patience: float) -> float | None:
+        """Seconds between the notice and the kill of this pod, where its service account may read it."""
+        try:
+            pod = json.loads(self._ask("GET", f"api/v1/namespaces/{self._namespace}/pods/{self._pod}", patience))
+            return float(pod["spec"]["terminationGracePeriodSeconds"])
+        except Exception as error:  # noqa: BLE001 as for a report
+            log.debug("the grace of the pod cannot be read: %s", error)
+            return None
 
+    def _send(self, spec: dict[str, Any]) -> None:
         group = "bedplate.dev/v1alpha1"
         report = {
             "apiVersion": group,
@@ -95,20 +99,11 @@ class Reporter:
             "spec": spec,
         }
         where = f"apis/{group}/namespaces/{self._namespace}/checkpointreports/{self._pod}"
-        request = urllib.request.Request(
-            f"{self._server}/{where}?fieldManager=bedplate-guard&force=true",
-            data=json.dumps(report).encode(),
-            method="PATCH",
-            headers={"Authorization": f"Bearer {self._token()}", "Content-Type": "application/apply-patch+yaml"},
-        )
-        context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
-        # The API server is no matter of a proxy.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
         try:
-            opener.open(request, timeout=PATIENCE).close()
-        except urllib.error.HTTPError as error:
-            if error.code != 403 or self._refused:
-                raise
+            self._ask("PATCH", f"{where}?fieldManager=bedplate-guard&force=true", PATIENCE, report)
+        except PermissionError:
+            if self._refused:
+                return
             self._refused = True
             log.info(
                 "the cluster is not told of checkpoints: this pod's service account may not. To let it: kubectl create "
@@ -117,6 +112,29 @@ class Reporter:
                 self._namespace,
                 self._namespace,
             )
+
+    def _ask(self, method: str, path: str, patience: float, body: Any = None) -> bytes:
+        # Not every process needs them, nor every image has them.
+        import ssl
+        import urllib.error
+        import urllib.request
+
+        request = urllib.request.Request(
+            f"{self._server}/{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={"Authorization": f"Bearer {self._token()}", "Content-Type": "application/apply-patch+yaml"},
+        )
+        context = ssl.create_default_context(cafile=str(self._account / "ca.crt"))
+        # The API server is no matter of a proxy.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        try:
+            with opener.open(request, timeout=patience) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code == 403:
+                raise PermissionError(str(error)) from error
+            raise
 
 
 def moment(seconds: float) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ._arrays import Leaf, Room, Unsavable, described, fill, leaf_of, room_for
+from ._sharded import Sharding
 
 VERSION = 1
 
@@ -108,6 +109,8 @@ class Tree:
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         self.leaves: dict[str, Leaf] = {}
+        self.shardings: list[Sharding] = []
+        """Of the tensors that lie on several ranks."""
         self._names: dict[tuple[Any, ...], str] = {}
         self._within: set[int] = set()
         # One key a part, so that the parts of two states can be compared by name.
@@ -135,7 +138,11 @@ class Tree:
         if leaf is not None:
             if leaf.kind == "bytes" and leaf.nbytes <= 64:
                 return {"bytes": base64.b64encode(value).decode()}
-            return {"array": self._add(leaf, name), "kind": leaf.kind, "type": leaf.spelled}
+            node: dict[str, Any] = {"array": self._add(leaf, name), "kind": leaf.kind, "type": leaf.spelled}
+            if leaf.sharding is not None:
+                self.shardings.append(leaf.sharding)
+                node["sharding"] = leaf.sharding.encode()
+            return node
         if id(value) in self._within:
             raise StateError(f"{path} cannot be saved: it holds itself")
         self._within.add(id(value))
@@ -208,6 +215,8 @@ class Saved:
         self.rooms: dict[str, Room] = {}
         self._make_rooms(self.node, files)
         self._values: dict[str, Any] = {}
+        self._sharded: dict[str, Any] = {}
+        self._shardings: list[Sharding] | None = None
 
     def _make_rooms(self, node: Any, files: dict[str, tuple[str, list[int]]]) -> None:
         if isinstance(node, list):
@@ -227,6 +236,7 @@ class Saved:
 
     def apply(self, state: dict[str, Any], whence: str, strict: bool) -> None:
         """Puts everything into its place. Nothing is touched before names and shapes of plain arrays were compared."""
+        self._state, self._whence = state, whence
         new, gone = state.keys() - self.node.keys(), self.node.keys() - state.keys()
         if strict and (new or gone):
             said = [f"state[{name!r}] is not in it" for name in sorted(new)]
@@ -273,7 +283,16 @@ class Saved:
         name = node["array"]
         if name not in self._values:
             self._values[name] = self.rooms[name].finish()
-        return self._values[name]
+        if "sharding" not in node:
+            return self._values[name]
+        if name not in self._sharded:
+            if self._shardings is None:
+                self._shardings = Tree(self._state).shardings
+            try:
+                self._sharded[name] = Sharding.decode(node["sharding"]).whole(self._values[name], self._shardings)
+            except ValueError as error:
+                raise StateError(f"{self._whence} does not fit the state: {error}") from None
+        return self._sharded[name]
 
     def _put(self, target: Any, node: Any, path: str, whence: str) -> Any:
         """Restores into what is there, where that can be; gives what is to stand there."""

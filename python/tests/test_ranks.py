@@ -1,8 +1,11 @@
 """Several ranks: all stop at one step, and one that dies takes nothing with it."""
 
+import os
 import re
 import signal
 import socket
+import sys
+import textwrap
 
 import pytest
 
@@ -94,7 +97,7 @@ TORCH = """
     state = {"w": torch.zeros(1000) + rank}
     together = "together" in sys.argv
     with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=2) as guard:
-        print("started after", guard.last_step, float(state["w"][0]), flush=True)
+        print("started after", guard.last_step, float(state["w"][0]), "in process", os.getpid(), flush=True)
         for step in guard.resume(range(100000)):
             time.sleep(0.02)
             one = torch.ones(1)
@@ -106,12 +109,12 @@ TORCH = """
 """
 
 
-def gloo(job, *arguments, size=2):
+def gloo(job, *arguments, size=2, script=TORCH, **more):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
-    return [job(*arguments, script=TORCH, RANK=str(rank), **where) for rank in range(size)]
+    return [job(*arguments, script=script, RANK=str(rank), **where, **more) for rank in range(size)]
 
 
 def test_ranks_of_torch_agree_through_its_store_and_leave_no_file_for_that(job, tmp_path):
@@ -145,7 +148,133 @@ def test_a_rank_of_torch_that_dies_leaves_the_checkpoint_before_whole(job, dead)
     assert after[0] != ["None"] and after == [after[0]] * 2
 
 
-def test_ranks_that_have_no_group_of_torch_are_told_so(job):
+JAX = """
+    import os, sys, time
+    import jax
+    jax.distributed.initialize(os.environ["COORDINATOR"], int(os.environ["PROCESSES"]), int(os.environ["PROCESS"]))
+    import jax.numpy as jnp
+    import bedplate
+    state = {"w": jnp.zeros(1000) + jax.process_index()}
+    with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=5) as guard:
+        print("started after", guard.last_step, float(guard.state["w"][0]), flush=True)
+        for step in guard.resume(range(100000)):
+            time.sleep(0.02)
+            guard.state["w"] = guard.state["w"] + 10
+            print("step", step, flush=True)
+            guard.step(step)
+"""
+
+
+def processes(job, size=2):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"COORDINATOR": f"127.0.0.1:{free.getsockname()[1]}", "PROCESSES": str(size), "JAX_PLATFORMS": "cpu"}
+    return [job(script=JAX, PROCESS=str(process), **where) for process in range(size)]
+
+
+def test_processes_of_jax_agree_through_its_coordination_service_and_leave_no_file_for_that(job, tmp_path):
+    ranks = processes(job)
+    ranks[1].until("saved step").send(signal.SIGTERM)
+    assert [rank.ended() for rank in ranks] == [143] * 2, ranks[0].text() + ranks[1].text()
+    stopped = {rank.said("step ")[-1] for rank in ranks}
+    assert len(stopped) == 1, stopped
+    assert not (tmp_path / "run" / "ranks").exists()
+    (last,) = (int(line.split()[1]) for line in stopped)
+    again = processes(job)
+    for number, rank in enumerate(again):
+        rank.until(f"started after {last} {float(number + 10 * (last + 1))}")
+        rank.send(signal.SIGTERM)
+    assert [rank.ended() for rank in again] == [143] * 2
+
+
+def test_ranks_that_have_not_found_together_are_told_so(job):
     (alone,) = [job("", script=SCRIPT.replace("every=every", "ranks='torch'"), RANK="0", WORLD_SIZE="2")]
     assert alone.ended() == 1
     assert "ranks='torch' for rank 0 of 2: call init_process_group() first" in alone.text()
+    (alone,) = [job("", script=SCRIPT.replace("every=every", "ranks='jax'"), RANK="0", WORLD_SIZE="2")]
+    assert alone.ended() == 1
+    assert "ranks='jax' for rank 0 of 2: call jax.distributed.initialize() first" in alone.text()
+
+
+FSDP = """
+    import os, sys, time
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    import bedplate
+    dist.init_process_group("gloo")
+    rank, size = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.ReLU(), torch.nn.Linear(7, 3))
+    mesh = dist.init_device_mesh("cpu", (1, size), mesh_dim_names=("copies", "parts")) if "hybrid" in sys.argv else None
+    if "whole" not in sys.argv:
+        fully_shard(model, mesh=mesh)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1)
+    state = {"model": model, "optimizer": optimizer}
+    last = int(sys.argv[2])
+    with bedplate.Guard(sys.argv[1], state, every=None, rank_deadline=30) as guard:
+        print("started after", guard.last_step, flush=True)
+        for step in guard.resume(range(10)):
+            x = torch.randn(4, 5, generator=torch.Generator().manual_seed(10 * step + rank))
+            loss = model(x).pow(2).sum()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            print("step", step, float(loss.detach()).hex(), flush=True)
+            if step == last:
+                guard.stop()
+            guard.step(step)
+    print("finished", [type(value).__name__ for value in model.state_dict().values()][:1], flush=True)
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_what_fsdp_has_sharded_is_saved_by_its_ranks_and_goes_on_to_the_same_bits(job, tmp_path, size):
+    whole = gloo(job, "-1", size=size, script=FSDP, folder=tmp_path / "whole")
+    ended = gloo(job, "4", size=size, script=FSDP)
+    assert [rank.ended() for rank in whole + ended] == [0] * size + [143] * size, ended[0].text()
+    again = gloo(job, "-1", size=size, script=FSDP)
+    assert [rank.ended() for rank in again] == [0] * size, again[0].text()
+    for one, first, second in zip(whole, ended, again, strict=True):
+        assert len(one.said("step ")) == 10
+        assert first.said("step ") + second.said("step ") == one.said("step ")
+        assert second.said("finished") == ["finished ['DTensor']"]
+
+
+def test_a_state_that_is_sharded_otherwise_is_told_so(job):
+    ended = gloo(job, "4", script=FSDP)
+    assert [rank.ended() for rank in ended] == [143] * 2, ended[0].text()
+    for how in ("whole", "hybrid"):
+        other = gloo(job, "-1", how, script=FSDP)
+        assert [rank.ended() for rank in other] == [1] * 2, other[0].text()
+        assert "it has tensors as Shard(dim=0) on the ranks [0, 1], and here nothing lies so" in other[0].text()
+    (alone,) = gloo(job, "-1", size=1, script=FSDP)
+    assert alone.ended() == 1
+    assert "was saved by 2 ranks, and 1 would resume it" in alone.text()
+
+
+def elastic(job, tmp_path):
+    """Two ranks that torchrun starts, and starts anew when one dies."""
+    worker = tmp_path / "worker.py"
+    prefix = "start {os.environ['TORCHELASTIC_RESTART_COUNT']} rank {rank}:"
+    worker.write_text(textwrap.dedent(TORCH).replace('print("', f'print(f"{prefix}", "'))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2", str(worker)]
+    run = f"import os, sys; os.execv({sys.executable!r}, ['python', *{command!r}, *sys.argv[1:]])"
+    # Otherwise the store of the start before is used again, and a rank that is quick connects to where the dead one was.
+    return job("together", script=run, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+
+
+def test_torchrun_starts_all_ranks_anew_where_one_was_killed_and_they_go_on_after_the_newest_checkpoint(job, tmp_path):
+    agent = elastic(job, tmp_path).until("saved step").until("rank 1: step 12\n")
+    os.kill(int(re.search(r"rank 1: started .* process (\d+)", agent.text())[1]), signal.SIGKILL)
+    for rank in range(2):
+        agent.until(f"start 1 rank {rank}: step ")
+    again = re.findall(r"start 1 rank (\d): started after (\d+) (\S+)", agent.text())
+    (last,) = {int(last) for _, last, _ in again}
+    # Each step adds what two ranks have.
+    assert {(int(rank), float(w) - 2 * (last + 1)) for rank, _, w in again} == {(0, 0.0), (1, 1.0)}
+    # torchrun hands its notice on to all ranks, and waits for them.
+    agent.send(signal.SIGTERM).ended()
+    stopped = {re.findall(rf"start 1 rank {rank}: step (\d+)", agent.text())[-1] for rank in range(2)}
+    assert len(stopped) == 1, agent.text()
+    elastic(job, tmp_path).until(f"started after {stopped.pop()} ").send(signal.SIGTERM).ended()

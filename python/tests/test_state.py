@@ -295,6 +295,35 @@ def test_a_large_tensor_outlives_the_guard_that_restored_it(tmp_path):
     assert torch.equal(restored, state["a"])
 
 
+class Foreign:
+    """An array of a library that is not known, as DLPack shows it."""
+
+    def __init__(self, data: np.ndarray, device: int = 1) -> None:
+        self.data, self.device = data, device
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return self.data.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device, 0
+
+
+def test_an_array_that_speaks_dlpack_comes_back_as_one_of_numpy(tmp_path):
+    data = np.arange(6, dtype=np.float32).reshape(2, 3)
+    save(tmp_path, {"foreign": Foreign(data), "within": [Foreign(data[:, ::2])]})
+    found = load(tmp_path, {"foreign": Foreign(np.zeros((2, 3), np.float32)), "within": []})
+    assert same(found["foreign"], data) and same(found["within"][0], np.ascontiguousarray(data[:, ::2]))
+    with pytest.raises(bedplate.StateError, match=r"state\['foreign'\] is float32 \[3, 2\] here and float32 \[2, 3\] there"):
+        load(tmp_path, {"foreign": Foreign(np.zeros((3, 2), np.float32)), "within": []})
+
+
+def test_an_array_that_lies_on_a_device_is_named(tmp_path):
+    with pytest.raises(
+        bedplate.StateError, match=r"state\['a'\]\['x'\] cannot be saved: a test_state.Foreign lies on a device"
+    ):
+        save(tmp_path, {"a": {"x": Foreign(np.zeros(3), device=2)}})
+
+
 class Device(torch.Tensor):
     """A tensor whose device fails when it is read."""
 

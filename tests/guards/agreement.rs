@@ -185,7 +185,7 @@ fn rules_and_policies_agree_on_every_object() {
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let profile = Profile::default();
     let neighbours = Neighbours::default();
-    let run = Run { profile: &profile, neighbours: &neighbours, today: "2026-01-01" };
+    let run = Run { profile: &profile, neighbours: &neighbours, now: "2026-01-01" };
     let (mut judged, mut refused, mut invalid) = (0, 0, 0);
     for _ in 0..6 {
         let objects: Vec<Value> = (0..500)

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use bedplate_devcluster::{Cluster, Image, python, run};
-use common::{Down, can_have_a_node, eventually, kubectl, stdout, up};
+use common::{Down, can_have_a_node, eventually, kubectl, stdout, try_kubectl, up};
 
 const NAME: &str = "test-of-training";
 
@@ -62,6 +62,59 @@ fn refused(bedplate: &Path, cluster: &Cluster, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A training says in its log that it may not tell of its checkpoints, and how to let it; then it does, until its pod is gone.
+fn tells_the_cluster(cluster: &Cluster, image: &str) {
+    let roles = std::fs::read_to_string(run::root().join("deploy/operator.yaml")).unwrap();
+    let ours = roles.split("---\n").filter(|object| object.contains("name: bedplate-checkpoint-"));
+    cluster.apply(&ours.collect::<Vec<_>>().join("---\n")).unwrap();
+    let script = "import bedplate, time\n\
+        state = {'weights': bytearray(1 << 20)}\n\
+        with bedplate.Guard('/ckpt/run-7', state, every=1, keep=1) as guard:\n\
+        \u{20}   for step in guard.resume(range(100_000)):\n\
+        \u{20}       guard.step(step)\n\
+        \u{20}       time.sleep(0.5)\n";
+    let pod = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "tells" },
+        "spec": {
+            "terminationGracePeriodSeconds": 77,
+            "containers": [{
+                "name": "train", "image": image, "command": ["python3", "-c", script],
+                "env": [{ "name": "HTTPS_PROXY", "value": "http://127.0.0.1:9" }],
+                "volumeMounts": [{ "name": "ckpt", "mountPath": "/ckpt" }],
+            }],
+            "volumes": [{ "name": "ckpt", "emptyDir": {} }],
+        },
+    });
+    let view = ["--clusterrole=view", "--group=system:serviceaccounts:default"];
+    kubectl(cluster, &[&["create", "rolebinding", "view"][..], &view].concat());
+    cluster.apply(&pod.to_string()).unwrap();
+    let mut command = String::new();
+    eventually(|| {
+        let log = stdout(&try_kubectl(cluster, &["logs", "tells"]));
+        let told = log.lines().find_map(|line| line.split_once("To let it: kubectl "));
+        if !log.contains(" of 77.0 s of grace (the pod's)") {
+            return Err(format!("it does not know its grace: {log}"));
+        }
+        command = told.ok_or_else(|| format!("it does not say that it may not: {log}"))?.1.to_owned();
+        Ok(())
+    });
+    kubectl(cluster, &command.split_whitespace().collect::<Vec<_>>());
+    eventually(|| {
+        let spec = stdout(&try_kubectl(cluster, &["get", "checkpointreport", "tells", "--output=jsonpath={.spec}"]));
+        let spec: serde_json::Value = serde_json::from_str(&spec).map_err(|_| format!("no report: {spec:?}"))?;
+        let is_whole = spec["step"].as_i64().is_some_and(|step| step > 0)
+            && spec["place"] == "/ckpt/run-7"
+            && spec["savedAt"].is_string()
+            && spec["stateBytes"].as_u64().is_some_and(|bytes| bytes >= 1 << 20);
+        if is_whole { Ok(()) } else { Err(format!("{spec}")) }
+    });
+    kubectl(cluster, &["delete", "pod", "tells"]);
+    eventually(|| {
+        let left = kubectl(cluster, &["get", "checkpointreports", "--output=name"]);
+        if left.is_empty() { Ok(()) } else { Err(format!("left: {left}")) }
+    });
+}
+
 #[test]
 fn a_drained_node_costs_a_training_no_step() {
     if !can_have_a_node() {
@@ -103,6 +156,7 @@ fn a_drained_node_costs_a_training_no_step() {
             let output = prove(&bedplate, &cluster, &["--image", torch, "--claim", "checkpoints", "--state", "8"]);
             assert!(output.status.success(), "{output:?}");
         });
+        scope.spawn(|| tells_the_cluster(&cluster, torch));
         // What cannot be proven is no proof, and says what to do.
         scope.spawn(|| {
             let why = refused(&bedplate, &cluster, &[]);

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use bedplate_guarantees::check::{PROFILE, Run, Source, check, lapsed, mistake, object_findings};
 use bedplate_guarantees::context::NoContext;
+use bedplate_guarantees::training::saves::{Maker, Saves};
 use bedplate_guarantees::{Checked, Neighbours};
 use bedplate_model::document::FileKind;
 use bedplate_model::workload::kinds::TABLE;
 use bedplate_model::workload::unfold_live;
-use bedplate_model::{Node, Object, Profile, Workload, checkpoint_report, names};
+use bedplate_model::{Node, Object, PodSet, Profile, Workload, checkpoint_report, moment, names};
 use serde_json::{Value, json};
 
 use crate::error::note;
@@ -26,7 +27,6 @@ pub(crate) const OTHERS: &[(&str, &str)] = &[
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
     ("policy", "PodDisruptionBudget"),
     ("resource.k8s.io", "ResourceClaimTemplate"),
-    (names::GROUP, checkpoint_report::KIND),
 ];
 
 /// The namespace whose ConfigMaps are looked at: for Corefiles, of which the others have none.
@@ -74,14 +74,21 @@ impl Cluster {
                 .await;
             note(&mut seen.unread, resource, read)?;
         }
+        let mut trainings = Vec::new();
+        if let Some(resource) = self.kind(names::GROUP, checkpoint_report::KIND) {
+            let read = self.trainings(resource, namespace, now, &neighbours.saves, &mut trainings).await;
+            note(&mut seen.unread, resource, read)?;
+        }
         let run = Run { profile, neighbours: &neighbours, now };
+        for report in trainings {
+            seen.judged += 1;
+            judge(report, run, &mut each);
+        }
         for resource in kinds {
             let configmaps = resource.kind == "ConfigMap" && resource.group.is_empty();
             let namespace = namespace.or(configmaps.then_some(COREFILES));
             let read = if resource.kind == "Pod" && resource.group.is_empty() {
                 self.pods(resource, namespace, run, &mut seen, &mut each).await
-            } else if resource.kind == checkpoint_report::KIND {
-                self.trainings(resource, namespace, run, &mut seen, &mut each).await
             } else {
                 self.list(resource, namespace, false, |object| {
                     if controller(&object).is_some() {
@@ -129,28 +136,34 @@ impl Cluster {
         Ok(())
     }
 
-    /// What trainings report of their checkpoints, each report with what its pod has.
+    /// What trainings report of their checkpoints, each report with what its pod has. The rules on what makes such pods
+    /// hear of their saves.
     async fn trainings(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
-        run: Run<'_>,
-        seen: &mut Seen,
-        each: &mut impl FnMut(&str, &str, &Checked),
+        now: &str,
+        saves: &Saves,
+        reports: &mut Vec<Value>,
     ) -> Result<(), Error> {
         let Some(pods) = self.kind("", "Pod") else { return Ok(()) };
-        let mut reports = Vec::new();
-        self.list(resource, namespace, false, |report| reports.push(crate::bundle::essence(report))).await?;
-        for mut report in reports {
+        let mut all = Vec::new();
+        self.list(resource, namespace, false, |report| all.push(crate::bundle::essence(report))).await?;
+        for mut report in all {
             let text = |path: &str| report.pointer(path).and_then(Value::as_str).unwrap_or_default();
             let place =
                 Place { resource: pods, namespace: Some(text("/metadata/namespace")), name: text("/metadata/name") };
             // A report goes with its pod, a little later.
             let Some(pod) = self.get(place).await? else { continue };
-            let Some(pod) = facts(&pod) else { continue };
-            report[checkpoint_report::POD] = pod;
-            seen.judged += 1;
-            judge(report, run, each);
+            let node = Node::from_json(&pod);
+            let Some(object) = Object::of_node(&node) else { continue };
+            if let Some(seconds) = report.pointer("/spec/saveSeconds").and_then(Value::as_f64) {
+                saves.tell(Maker::of(&object), seconds, moment::seconds(now).unwrap_or(0));
+            }
+            let Some(pod) = Workload::new(&object) else { continue };
+            let grace = pod.pod_sets.first().map(PodSet::grace_seconds);
+            report[checkpoint_report::POD] = json!({ "accelerators": pod.accelerators(), "graceSeconds": grace });
+            reports.push(report);
         }
         Ok(())
     }
@@ -169,14 +182,6 @@ impl Cluster {
         }
         found
     }
-}
-
-/// What rules ask of the pod of a training.
-fn facts(pod: &Value) -> Option<Value> {
-    let node = Node::from_json(pod);
-    let pod = Workload::new(&Object::of_node(&node)?)?;
-    let grace = pod.pod_sets.first()?.grace_seconds();
-    Some(json!({ "accelerators": pod.accelerators(), "graceSeconds": grace }))
 }
 
 /// The reference to what controls an object.

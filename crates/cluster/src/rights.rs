@@ -166,6 +166,7 @@ const DEFINITIONS: What = These("apiextensions.k8s.io", &["customresourcedefinit
 const GUARDS: What = These(ADMISSION, &["validatingadmissionpolicies", "validatingadmissionpolicybindings"]);
 const PROFILES: What = These(names::GROUP, &["stabilityprofiles"]);
 const EXEMPTIONS: What = These(names::GROUP, &["exemptions"]);
+const REPORTS: What = These(names::GROUP, &["checkpointreports"]);
 const OWN: What = These(names::GROUP, &["stabilityprofiles", "exemptions"]);
 
 /// The name of nearly everything that runs the operator: its Deployment, its account, its roles, its Lease.
@@ -237,6 +238,7 @@ const TABLE: &[Row] = &[
     row(&[Audit, Plan], &["list"], Workloads(EVERY), "what the rules judge"),
     row(&[Audit, Plan], &["get"], These("", &["pods"]), "pods that nobody owns are judged themselves, and those that report their checkpoints; of the others the metadata is enough"),
     row(&[Audit, Plan], &["list"], Kinds(audit::OTHERS), "what the rules judge, or have to know of the rest"),
+    better(&[Audit, Plan], &["list"], REPORTS, "what trainings tell of their checkpoints; without this right none is judged"),
     row(&[Audit, Plan], &["list"], Texts(audit::COREFILES, None), "Corefiles: those of kube-system are enough"),
     row(&[Plan, Apply], &["get", "patch"], DEFINITIONS, "the definitions of Bedplate's kinds"),
     row(&[Apply], &["create"], DEFINITIONS, "the definitions, at the first time"),
@@ -261,7 +263,8 @@ const TABLE: &[Row] = &[
     row(&[Uninstall], &["list"], Kinds(lanes::KINDS), "the lanes"),
     row(&[Uninstall], &["delete"], Named(LANES), "the same"),
     row(&[Uninstall], &["get", "delete"], Named(OWN_DEFINITIONS), "the definitions; their objects go with them"),
-    row(&[Uninstall], &["list"], These(names::GROUP, &["stabilityprofiles", "exemptions", "checkpointreports"]), "what goes with the definitions is named"),
+    row(&[Uninstall], &["list"], OWN, "what goes with the definitions is named"),
+    row(&[Uninstall], &["list"], REPORTS, "the same"),
     row(&[Uninstall], &["get", "delete"], Named(OPERATOR), "what runs the operator, and what that made"),
     row(&[Uninstall], &["list"], These("", &["pods"]), "the operator's pods have to have ended"),
     row(&[Uninstall], &["list", "delete"], Kinds(reports::KINDS), "what the operator reported"),

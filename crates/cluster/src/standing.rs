@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use bedplate_guarantees::fairness::prove::Tally;
-use bedplate_guarantees::{enforce, fairness};
+use bedplate_guarantees::{enforce, fairness, rules};
 use bedplate_model::crd::{Enforced, Observed, Proven, Standing};
-use bedplate_model::profile::Mode;
+use bedplate_model::profile::{Level, Mode, Settings};
 use bedplate_model::{Guarantee, Profile};
 use serde_json::{Value, json};
 
@@ -189,10 +189,10 @@ fn lanes_hold(profile: &Profile, lanes: usize) -> (bool, String) {
 /// Whether every guard of a guarantee refuses, and in words which do what.
 fn enforced(profile: &Profile, guarantee: Guarantee) -> (bool, String) {
     let guards = || enforce::guarded().filter(|(_, of)| *of == guarantee).map(|(rule, _)| rule);
-    if guards().next().is_none() {
-        return (false, "no guard is in the API server; `bedplate check` and `audit` tell what breaks it".to_owned());
-    }
     let settings = profile.settings(None);
+    if guards().next().is_none() {
+        return by_webhook(settings, guarantee);
+    }
     let (refuse, others): (Vec<_>, Vec<_>) = guards().partition(|rule| settings.mode(rule, guarantee) == Mode::Enforce);
     let mut told = Vec::new();
     if !refuse.is_empty() {
@@ -208,6 +208,24 @@ fn enforced(profile: &Profile, guarantee: Guarantee) -> (bool, String) {
         }
     }
     (others.is_empty(), told.join("; "))
+}
+
+/// What the webhook does for a guarantee of which the API server has no guard: where it is down, nothing.
+fn by_webhook(settings: &Settings, guarantee: Guarantee) -> (bool, String) {
+    let rules =
+        rules().filter(|rule| rule.guarantee == guarantee && settings.rules.get(rule.name) != Some(&Level::Off));
+    let (mended, others): (Vec<_>, Vec<_>) =
+        rules.map(|rule| rule.name).partition(|rule| settings.fixes().contains(rule));
+    let (refused, told): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|rule| settings.modes.get(*rule) == Some(&Mode::Enforce));
+    if mended.is_empty() && refused.is_empty() {
+        let text = "no guard is in the API server; `bedplate check` and `audit` tell what breaks it";
+        return (false, format!("{text}, and the webhook mends what `fixes` names"));
+    }
+    let lists = [("mended", &mended), ("refused", &refused), ("only told", &told)];
+    let lists = lists.iter().filter(|(_, rules)| !rules.is_empty());
+    let lists = lists.map(|(what, rules)| format!("{what}: {}", rules.join(", "))).collect::<Vec<_>>();
+    (told.is_empty(), format!("by the webhook, in what is new: {}", lists.join("; ")))
 }
 
 #[cfg(test)]
@@ -234,6 +252,11 @@ mod tests {
         assert!(holds && text.contains("in namespaces team-*: "), "{text}");
         let (holds, text) = enforced(&profile("{}"), Guarantee::Dns);
         assert!(!holds && text.contains("no guard"), "{text}");
+        let (holds, text) = enforced(&profile("{fixes: [grace-too-short]}"), Guarantee::Training);
+        assert!(!holds && text.contains("mended: grace-too-short; only told: no-durable-checkpoint"), "{text}");
+        let whole = "{fixes: [init-bypassed], rules: {no-init: \"off\"}, modes: {shell-form: enforce}}";
+        let (_, text) = enforced(&profile(whole), Guarantee::Image);
+        assert!(text.contains("mended: init-bypassed; refused: shell-form") && !text.contains("no-init"), "{text}");
         let (holds, text) = lanes_hold(&profile("{}"), 7);
         assert!(holds && text.contains("7 objects"), "{text}");
         assert!(!lanes_hold(&profile("{}"), 0).0 && !lanes_hold(&profile("{modes: {fairness: warn}}"), 7).0);

@@ -8,6 +8,7 @@ use bedplate_model::{Field, Object, Settings, claim};
 use memchr::memmem::Finder;
 
 use crate::admission::demand::Demand;
+use crate::training::saves::Saves;
 
 /// A rule's surroundings.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ pub struct Neighbours {
     pub node_local_dns: bool,
     /// What other workloads ask for, where somebody counts. Shared: it changes with every job that comes and goes.
     pub demand: Arc<Demand>,
+    /// How long saves of trainings take, where somebody listens to them. Shared: trainings tell of each.
+    pub saves: Arc<Saves>,
 }
 
 /// FlowSchemas and PriorityLevelConfigurations of a run, by their place in the lists.

@@ -594,6 +594,13 @@ impl Profile {
         self.settings.counts() || self.namespaces.iter().any(|(_, settings)| settings.counts())
     }
 
+    /// Whether the webhook makes the fixes of a rule anywhere.
+    #[must_use]
+    pub fn fixes(&self, rule: &str) -> bool {
+        let mut settings = std::iter::once(&self.settings).chain(self.namespaces.iter().map(|(_, settings)| settings));
+        settings.any(|settings| settings.fixes().contains(&rule))
+    }
+
     /// Reads `bedplate.yaml`: a `StabilityProfile` and any number of `Exemption`s.
     ///
     /// # Errors

@@ -170,7 +170,13 @@ fn cluster_rights() -> Vec<Rule> {
             &["patch"],
             "who asked for an exemption sees whether it is honoured",
         ),
-        right(names::GROUP, &[REPORTS], &[], &["list"], "audits tell of trainings that would lose much"),
+        right(
+            names::GROUP,
+            &[REPORTS],
+            &[],
+            &["list", "watch"],
+            "audits tell of trainings that would lose much; what their saves take is the grace of the pods that come next",
+        ),
         right(
             "policy",
             &["poddisruptionbudgets"],

@@ -8,6 +8,7 @@
 //!   knowledge: what is watched ─▶ the webhook        upkeep: the guards stay as they were made (the leader)
 //!   audit: reports of what is there (the leader)
 //!   demand: what workloads ask for together, counted while the profile limits it
+//!   saves: how long the saves of trainings take, heard while the profile sets their grace
 //!   trail: refusals, unlocks, exemptions on record        traces: OpenTelemetry, where a collector is named
 //!   deploy: every object that it takes to run this, from one table        chart: the same for Helm
 //! ```
@@ -27,6 +28,7 @@ pub mod leader;
 pub mod log;
 pub mod metrics;
 pub mod run;
+pub mod saves;
 pub mod server;
 pub mod traces;
 pub mod trail;

@@ -29,7 +29,7 @@ use crate::server::health::{self, Health, Part};
 use crate::server::routes::{Knowledge, Webhook};
 use crate::server::{Limits, Server, listen, serve};
 use crate::traces::Traces;
-use crate::{audit, demand, deploy, events, knowledge, trail, upkeep};
+use crate::{audit, demand, deploy, events, knowledge, saves, trail, upkeep};
 
 /// How to run.
 #[derive(Debug)]
@@ -186,6 +186,7 @@ pub async fn run(mut options: Options, source: Source) -> Result<(), Error> {
                 counted,
                 stopping.clone(),
             ));
+            work.spawn(saves::keep((*cluster).clone(), Arc::clone(&webhook), Arc::clone(&health), stopping.clone()));
             work.spawn(knowledge::keep(*cluster, Arc::clone(&webhook), Arc::clone(&health), stopping.clone()));
             work.spawn(async move {
                 let lease = (namespace.as_str(), deploy::LEASE);

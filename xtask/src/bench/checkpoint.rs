@@ -30,6 +30,10 @@ const WAYS: &[(&str, &str)] = &[
     ("torch.save+fsync", "fsync, rename, fsync of the folder"),
     (DCP, "`torch.distributed.checkpoint.save`, one rank, gloo"),
     ("dcp-async", "`async_save`; its default stager"),
+    (
+        "orbax",
+        "`StandardCheckpointer`, JAX arrays, `wait_until_finished`; fsync of the arrays, none of `_METADATA` and behind the last rename: **not quite durable**",
+    ),
     ("safetensors", "`save_file`, fsync, rename, fsync of the folder"),
     ("np.save", "each tensor into one file, fsync, rename, fsync of the folder"),
     (RAW, "O_DIRECT, 8 MiB a piece, 4 threads, fallocate, fsync: no tensors, no checksums"),
@@ -73,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         options.gib.iter().map(|gib| (*gib, of_size(&bin, &site, *gib, (options.rounds / gib).max(1)))).collect();
     let versions = run::output(
         Command::new(bin.join("python"))
-            .args(["-c", "import numpy, safetensors, torch; print('torch', torch.__version__ + ', safetensors', safetensors.__version__ + ', numpy', numpy.__version__)"]),
+            .args(["-c", "from importlib.metadata import version; print(', '.join(f'{name} {version(name)}' for name in ('torch', 'safetensors', 'numpy', 'orbax-checkpoint', 'jax')))"]),
         &[0],
     )?;
     let mut text = introduction(versions.trim());

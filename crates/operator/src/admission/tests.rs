@@ -49,7 +49,7 @@ impl Asked {
         let body = review(self.namespace, object, old);
         let request = read(&body).unwrap();
         let neighbours = Neighbours::default();
-        let run = Run { profile: &self.profile, neighbours: &neighbours, today: "2026-11-24" };
+        let run = Run { profile: &self.profile, neighbours: &neighbours, now: "2026-11-24" };
         (explain(&request, run), judge(&request, run))
     }
 
@@ -351,7 +351,7 @@ proptest::proptest! {
         body[at] = byte;
         body.truncate(body.len().saturating_sub(cut));
         if let Ok(request) = read(&body) {
-            let run = Run { profile: &Profile::default(), neighbours: &Neighbours::default(), today: "2026-11-24" };
+            let run = Run { profile: &Profile::default(), neighbours: &Neighbours::default(), now: "2026-11-24" };
             let _ = explain(&request, run).body(&request.uid);
             let _ = judge(&request, run).body(&request.uid);
         }

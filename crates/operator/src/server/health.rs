@@ -30,10 +30,12 @@ pub enum Part {
     Audit,
     /// What workloads ask for together is counted: where the profile limits it.
     Demand,
+    /// What saves of trainings take is known: where the profile sets their grace by it.
+    Saves,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Certificate,
         Self::Knowledge,
         Self::Configuration,
@@ -41,6 +43,7 @@ impl Part {
         Self::Guards,
         Self::Audit,
         Self::Demand,
+        Self::Saves,
     ];
 
     const fn name(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Part {
             Self::Guards => "guards",
             Self::Audit => "audit",
             Self::Demand => "demand",
+            Self::Saves => "saves",
         }
     }
 

@@ -13,6 +13,7 @@ use bedplate_cluster::unlock::now;
 use bedplate_guarantees::Neighbours;
 use bedplate_guarantees::admission::demand::Demand;
 use bedplate_guarantees::check::Run;
+use bedplate_guarantees::training::saves::Saves;
 use bedplate_model::Profile;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -47,6 +48,8 @@ pub struct Webhook {
     decide: [Stage; 2],
     /// What workloads ask for together, as far as somebody counts.
     pub(crate) demand: Arc<Demand>,
+    /// How long saves of trainings take, as far as somebody listens.
+    pub(crate) saves: Arc<Saves>,
     refusals: OnceLock<mpsc::Sender<Refused>>,
 }
 
@@ -79,6 +82,7 @@ impl Webhook {
             clock,
             decide: STAGES,
             demand: Arc::default(),
+            saves: Arc::default(),
             refusals: OnceLock::new(),
         })
     }
@@ -91,12 +95,18 @@ impl Webhook {
     /// From now on decisions rest on this.
     pub fn learn(&self, mut knowledge: Knowledge) {
         knowledge.neighbours.demand = Arc::clone(&self.demand);
+        knowledge.neighbours.saves = Arc::clone(&self.saves);
         *self.knowledge.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(knowledge);
     }
 
     /// Whether the profile limits anything that takes counting.
     pub(crate) fn counts(&self) -> bool {
         self.knowledge().profile.counts()
+    }
+
+    /// Whether the profile has the grace of trainings set by what their saves take.
+    pub(crate) fn fixes_grace(&self) -> bool {
+        self.knowledge().profile.fixes("grace-too-short")
     }
 
     fn knowledge(&self) -> Arc<Knowledge> {

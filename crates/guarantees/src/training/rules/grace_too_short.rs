@@ -1,7 +1,7 @@
 use bedplate_model::{Edit, Finding, Fix, Workload};
 use serde_json::json;
 
-use super::pods;
+use super::pods::{self, Saving};
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -51,7 +51,10 @@ rule! {
     /// ```
     ///
     /// ## Options
-    /// `spec.training.graceSeconds`, 300, also for single namespaces.
+    /// `spec.training.graceSeconds`, 300, also for single namespaces. On a cluster where trainings tell of their
+    /// checkpoints (`checkpoint-at-risk`), what a save took counts instead, for the pods and the job that are made
+    /// next under the same name. (Of pods that Kubernetes' own controllers make no webhook is asked: there it is the Job
+    /// or StatefulSet.)
     ///
     /// ## Sources
     /// - The default of 30: Kubernetes, `core/v1` PodSpec, `terminationGracePeriodSeconds`.
@@ -60,21 +63,27 @@ rule! {
 }
 
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
-    let needed = cx.settings.grace_seconds();
+    let saving = Saving::of(workload, cx);
+    let needed = saving.grace();
     for pods in pods::training(workload) {
         let grace = pods.grace_seconds();
         let field = pods.spec.key("terminationGracePeriodSeconds");
-        if grace >= needed || field.exists() && field.u64().is_none() {
+        if saving.fits(grace) || field.exists() && field.u64().is_none() {
             continue;
         }
         let mut finding = Finding::new(
             &field,
-            format!("a {} is killed {grace} s after it is told to stop, and saving its state takes up to {needed} s", pod_of(&pods.role)),
+            format!("a {} is killed {grace} s after it is told to stop, and saving its state {saving}", pod_of(&pods.role)),
         )
         .label(if field.exists() { format!("{grace} s") } else { "no `terminationGracePeriodSeconds`: 30 s".to_owned() })
         .evidence(grace, needed)
         .fix(Fix::unsafe_(
-            format!("set `terminationGracePeriodSeconds: {needed}`, or `spec.training.graceSeconds` to what a save really takes"),
+            match saving {
+                Saving::Measured(_) => format!("set `terminationGracePeriodSeconds: {needed}`"),
+                Saving::Assumed(_) => format!(
+                    "set `terminationGracePeriodSeconds: {needed}`, or `spec.training.graceSeconds` to what a save really takes"
+                ),
+            },
             vec![Edit::Set(field.path(), json!(needed))],
         ));
         // Whatever the pod allows, torchrun has a deadline of its own.

@@ -1,6 +1,7 @@
 use bedplate_model::{Finding, Object};
 
 use super::report::Report;
+use crate::training::saves;
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -59,11 +60,10 @@ rule! {
 fn check(object: &Object<'_>, _: &Context<'_>, out: &mut Findings) {
     let Some(report) = Report::of(object) else { return };
     let (Some((field, save)), Some(grace)) = (report.save(), report.grace()) else { return };
-    if save <= 0.8 * grace as f64 {
+    if saves::fits(save, grace) {
         return;
     }
-    // As `Guard` says it in the pod's log.
-    let needed = (save * 1.25) as u64 + 5;
+    let needed = saves::grace_for(save);
     out.push(
         Finding::new(
             &field,
@@ -72,7 +72,7 @@ fn check(object: &Object<'_>, _: &Context<'_>, out: &mut Findings) {
         .label("until it is durable")
         .evidence(grace, needed)
         .help(format!(
-            "set `terminationGracePeriodSeconds: {needed}` in what makes the pod, or save to faster storage; for all of a namespace `spec.training.graceSeconds` with `fixes: [grace-too-short]`"
+            "set `terminationGracePeriodSeconds: {needed}` in what makes the pod, or save to faster storage; `fixes: [grace-too-short]` in the profile sets it in the pods that come next"
         )),
     );
 }

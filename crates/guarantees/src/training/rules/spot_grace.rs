@@ -1,6 +1,6 @@
 use bedplate_model::{Confidence, Field, Finding, PodSet, Workload};
 
-use super::pods;
+use super::pods::{self, Saving};
 use crate::{Context, Findings, rule};
 
 rule! {
@@ -66,18 +66,18 @@ const SPOT: &[(&str, &str, &str, u64)] = &[
 ];
 
 fn check(workload: &Workload<'_>, cx: &Context<'_>, out: &mut Findings) {
-    let needed = cx.settings.grace_seconds();
+    let saving = Saving::of(workload, cx);
     for pods in pods::training(workload) {
         let Some((place, (_, _, node, given), sure)) = spot(pods) else { continue };
-        if needed <= *given {
+        if saving.fits(*given) {
             continue;
         }
         let mut finding = Finding::new(
             &place,
-            format!("{node} is gone {given} s after its notice, and saving this pod's state takes up to {needed} s"),
+            format!("{node} is gone {given} s after its notice, and saving this pod's state {saving}"),
         )
         .label(if sure { "on spot nodes" } else { "may run on spot nodes" })
-        .evidence(given, needed)
+        .evidence(given, saving.grace())
         .note("No `terminationGracePeriodSeconds` makes the provider wait.")
         .help(format!(
             "save every few minutes so that losing one interval is cheap, or run on demand; if a save fits into {given} s, set `spec.training.graceSeconds`"
