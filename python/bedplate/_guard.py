@@ -23,7 +23,7 @@ from ._arrays import Leaf
 from ._ranks import Folder, JaxStore, Place, RankLost, Ranks, TorchStore, from_environment, from_jax, from_torch
 from ._report import Reporter, moment, pods
 from ._signals import notice
-from ._tree import GlobalRandom, Saved, StateError, Tree
+from ._tree import GlobalRandom, Saved, StateError, Tree, many_objects
 
 log = logging.getLogger("bedplate")
 T = TypeVar("T")
@@ -479,6 +479,7 @@ class Guard:
     def _all_state(self) -> dict[str, Any]:
         return {**self.state, "rng": GlobalRandom()} if self._rng and "rng" not in self.state else self.state
 
+    @many_objects()
     def _load(self, writer: _core.Writer) -> None:
         saved: list[Saved] = []
 
@@ -545,7 +546,7 @@ class Guard:
             step=step,
             savedAt=None if saved_at is None else moment(saved_at),
             stateBytes=self._nbytes,
-            saveSeconds=round(save_seconds, 3),
+            saveSeconds=round(min(save_seconds, 86400.0), 3),
             pods=pods(self.world_size),
         )
 
@@ -571,6 +572,7 @@ class Guard:
         except MemoryError as error:
             log.warning("%s: a save will try again", error)
 
+    @many_objects()
     def _begin(self, final: bool) -> tuple[_Save, list[Leaf]]:
         """A save whose snapshot is to be filled with these arrays."""
         if self._preparing is not None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import collections
+import contextlib
+import gc
 import json
 import math
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ._arrays import Leaf, Room, Unsavable, described, fill, leaf_of, room_for
@@ -87,6 +89,19 @@ class GlobalRandom:
             torch.set_rng_state(state["torch"])
             if "cuda" in state and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextlib.contextmanager
+def many_objects() -> Iterator[None]:
+    """For what makes many objects and no garbage: Python would look through all that there are again and again, which takes
+    as long as the work itself."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Tree:

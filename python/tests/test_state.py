@@ -354,3 +354,17 @@ def test_a_copy_that_breaks_off_tells_why_publishes_nothing_and_the_next_save_is
         guard.step(3)
     restored = load(tmp_path, {name: torch.empty_like(tensor) for name, tensor in state.items()}, rng=False)
     assert all(torch.equal(restored[name], tensor) for name, tensor in state.items())
+
+
+def test_a_state_that_can_no_longer_be_saved_leaves_the_collector_on(tmp_path):
+    state = {"weight": np.zeros(4), "note": "a text"}
+    with bedplate.Guard(tmp_path, state, every=1, rng=False) as guard:
+        guard.step(1)
+        guard.save()
+        assert gc.isenabled()
+        state["note"] = open
+        with pytest.raises(bedplate.StateError, match="note"):
+            guard.step(2)
+        assert gc.isenabled()
+        state["note"] = "a text again"
+    assert load(tmp_path, state)["note"] == "a text again" and gc.isenabled()

@@ -31,7 +31,7 @@ pub struct CheckpointReport {
     /// Bytes of the state of one rank.
     pub state_bytes: u64,
     /// Seconds from the beginning of a save until it is durable: of the last one, or what a measurement at the start says.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = 86_400))]
     pub save_seconds: f64,
     /// How many pods train together.
     #[schemars(range(min = 1, max = 1_000_000))]

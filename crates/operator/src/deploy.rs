@@ -146,6 +146,13 @@ fn right(
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const REPORTS: &str = "checkpointreports";
+/// Who writes and who reads what trainings tell of their checkpoints: a role that every cluster has and that it adds to, its
+/// name, what it may, and why.
+#[rustfmt::skip]
+const REPORTING: [(&str, &str, &[&str], &str); 2] = [
+    ("edit", rights::CHECKPOINT_REPORTER, &["create", "patch"], "the Python package tells of its checkpoints, by server-side apply"),
+    ("view", rights::CHECKPOINT_VIEWER, &["get", "list", "watch"], "people see how far their trainings are saved"),
+];
 const LANES: &[&str] = &["flowschemas", "prioritylevelconfigurations"];
 const POLICIES: &[&str] = &["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
 
@@ -444,29 +451,12 @@ pub(crate) fn all(image: &str) -> Vec<Object> {
         ),
         role("ClusterRole", None, &cluster_rights()),
         Object::from(binding("ClusterRoleBinding", "ClusterRole", None)),
-        part_of(
-            "edit",
-            rights::CHECKPOINT_REPORTER,
-            right(
-                names::GROUP,
-                &[REPORTS],
-                &[],
-                &["create", "patch"],
-                "the Python package tells of its checkpoints, by server-side apply",
-            ),
-        ),
-        part_of(
-            "view",
-            rights::CHECKPOINT_VIEWER,
-            right(
-                names::GROUP,
-                &[REPORTS],
-                &[],
-                &["get", "list", "watch"],
-                "people see how far their trainings are saved",
-            ),
-        ),
     ];
+    all.extend(
+        REPORTING
+            .iter()
+            .map(|(whole, name, verbs, why)| part_of(whole, name, right(names::GROUP, &[REPORTS], &[], verbs, why))),
+    );
     for (namespace, rights) in namespaced_rights() {
         all.push(role("Role", Some(namespace), &rights));
         all.push(Object::from(binding("RoleBinding", "Role", Some(namespace))));
@@ -625,8 +615,8 @@ mod tests {
             .into_iter()
             .chain(namespaced_rights().into_iter().flat_map(|(_, rights)| rights))
             .collect();
-        assert_eq!(text.matches("\n  - apiGroups:\n").count(), rights.len());
-        assert_eq!(text.matches("\n  # ").count(), rights.len());
+        assert_eq!(text.matches("\n  - apiGroups:\n").count(), rights.len() + REPORTING.len());
+        assert_eq!(text.matches("\n  # ").count(), rights.len() + REPORTING.len());
         for right in rights {
             assert!(!right.resources.iter().any(|resource| resource == "*") && !right.verbs.contains(&"*"));
             assert!(!right.why.is_empty());
