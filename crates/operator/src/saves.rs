@@ -21,6 +21,8 @@ use crate::server::routes::Webhook;
 
 /// How often is looked whether the profile still wants it.
 const LOOK: Duration = Duration::from_secs(1);
+/// After an error, and where the server has no such kind.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Listens until `stop` says true.
 pub async fn keep(mut cluster: Cluster, webhook: Arc<Webhook>, health: Arc<Health>, mut stop: watch::Receiver<bool>) {
@@ -29,8 +31,9 @@ pub async fn keep(mut cluster: Cluster, webhook: Arc<Webhook>, health: Arc<Healt
             if webhook.fixes_grace() {
                 let _part = health.led(Part::Saves);
                 follow(&mut cluster, &webhook, &health).await;
+            } else {
+                tokio::time::sleep(LOOK).await;
             }
-            tokio::time::sleep(LOOK).await;
         }
     };
     tokio::select! {
@@ -42,13 +45,13 @@ pub async fn keep(mut cluster: Cluster, webhook: Arc<Webhook>, health: Arc<Healt
 /// Listens until the profile wants it no more, or the server serves other kinds.
 async fn follow(cluster: &mut Cluster, webhook: &Webhook, health: &Health) {
     if let Err(error) = cluster.discover().await {
-        return health.set(Part::Saves, Err(error.to_string()));
+        return down(health, error.to_string()).await;
     }
     let served = |cluster: &Cluster| cluster.kind(names::GROUP, checkpoint_report::KIND).is_some();
     let (Some(reports), Some(pods)) =
         (cluster.kind(names::GROUP, checkpoint_report::KIND).cloned(), cluster.kind("", "Pod").cloned())
     else {
-        return health.set(Part::Saves, Err("the server has no CheckpointReports: `bedplate apply`".to_owned()));
+        return down(health, "the server has no CheckpointReports: `bedplate apply`".to_owned()).await;
     };
     let api: Api<DynamicObject> = Api::all_with(cluster.client(), &crate::api_resource(&reports));
     let mut events = watcher(api, crate::watching(cluster)).default_backoff().boxed();
@@ -74,6 +77,11 @@ async fn follow(cluster: &mut Cluster, webhook: &Webhook, health: &Health) {
             () = &mut others => return,
         }
     }
+}
+
+async fn down(health: &Health, why: String) {
+    health.set(Part::Saves, Err(why));
+    tokio::time::sleep(PATIENCE).await;
 }
 
 fn name(report: &DynamicObject) -> (String, String) {
