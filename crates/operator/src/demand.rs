@@ -171,9 +171,7 @@ fn bare_pods(cluster: &Cluster, kind: &Resource) -> Stream {
 }
 
 fn is_bare(pod: &PartialObjectMeta) -> bool {
-    let json = serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": pod.metadata });
-    let node = Node::from_json(&json);
-    Object::of_node(&node).is_some_and(|pod| !is_made_by_a_workload(&pod))
+    crate::of_pod(pod, |pod| !is_made_by_a_workload(pod)).unwrap_or(false)
 }
 
 fn named(pod: PartialObjectMeta) -> DynamicObject {

@@ -65,6 +65,13 @@ fn api_resource(resource: &bedplate_cluster::Resource) -> kube::api::ApiResource
     }
 }
 
+/// Reads the metadata of a pod as rules read an object.
+fn of_pod<T>(pod: &kube::api::PartialObjectMeta, read: impl FnOnce(&bedplate_model::Object<'_>) -> T) -> Option<T> {
+    let json = serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": pod.metadata });
+    let node = bedplate_model::Node::from_json(&json);
+    bedplate_model::Object::of_node(&node).map(|pod| read(&pod))
+}
+
 /// How to watch. A list that is a stream costs the API server no copy of all of it (KEP-3157, on by default since 1.34).
 fn watching(cluster: &bedplate_cluster::Cluster) -> kube::runtime::watcher::Config {
     let config = kube::runtime::watcher::Config::default();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bedplate_cluster::unlock::now;
 use bedplate_cluster::{Cluster, Resource};
 use bedplate_guarantees::training::saves::Maker;
-use bedplate_model::{Node, Object, checkpoint_report, names};
+use bedplate_model::{checkpoint_report, names};
 use futures::StreamExt;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::WatchStreamExt;
@@ -106,10 +106,8 @@ async fn hear(
         None => {
             let api: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &key.0, &crate::api_resource(pods));
             let Some(pod) = api.get_metadata_opt(&key.1).await? else { return Ok(()) };
-            let json = serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": pod.metadata });
-            let node = Node::from_json(&json);
-            let Some(pod) = Object::of_node(&node) else { return Ok(()) };
-            makers.entry(key).or_insert(Maker::of(&pod)).clone()
+            let Some(maker) = crate::of_pod(&pod, Maker::of) else { return Ok(()) };
+            makers.entry(key).or_insert(maker).clone()
         }
     };
     webhook.saves.tell(maker, seconds, now());
