@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bedplate_cluster::unlock::now;
+use bedplate_cluster::clock::now;
 use bedplate_model::names;
 use bedplate_operator::certificate::Pair;
 use bedplate_operator::certificate::issue::Rcgen;

@@ -1,6 +1,5 @@
 //! `bedplate`: keeps machine-learning platforms on Kubernetes standing.
 
-mod clock;
 mod commands;
 mod files;
 mod profile;

@@ -12,13 +12,12 @@ use bedplate_guarantees::{enforce, fairness};
 use bedplate_model::names;
 use serde_json::{Map, Value, json};
 
+use crate::clock;
 use crate::journal::Before;
 use crate::ownership::{Conflict, emptied, foreign};
 use crate::profile::profile_of;
 use crate::removal::patiently;
-use crate::unlock::now;
 use crate::{Cluster, Error, OLDEST_MINOR, Resource, Write, yaml};
-use bedplate_model::moment::timestamp;
 
 /// What would happen to one object.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -280,7 +279,7 @@ impl Cluster {
         documents.extend(wanted.exemptions.iter().cloned());
         documents.extend(profile);
         let mut profile = profile_of(documents)?.profile;
-        let now = timestamp(now());
+        let now = clock::timestamp();
         profile.exemptions.retain(|(exemption, _)| !exemption.expired(&now));
         // The order of a list is none.
         profile.exemptions.sort_by(|(a, _), (b, _)| {

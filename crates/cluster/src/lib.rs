@@ -10,6 +10,7 @@
 
 pub mod audit;
 pub mod bundle;
+pub mod clock;
 mod config;
 pub mod dns;
 mod drill;

@@ -4,10 +4,9 @@ use bedplate_guarantees::enforce;
 use bedplate_model::{Exemption, Profile, names};
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::standing::in_place;
-use crate::unlock::now;
 use crate::{Cluster, Error, Place};
-use bedplate_model::moment::timestamp;
 
 /// The profile that holds on a cluster.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +34,7 @@ impl Cluster {
     /// No rights.
     pub(crate) async fn tell_exemptions(&self) -> Result<(), Error> {
         for object in &self.exemption_objects().await? {
-            let (stands, reason, message) = standing(object, &timestamp(now()));
+            let (stands, reason, message) = standing(object, &clock::timestamp());
             if let Some(conditions) = condition(object, "Honoured", stands, reason, &message) {
                 let status = json!({ "status": { "conditions": conditions } });
                 self.merge(self.place(object)?, "status", &status, false).await?;
@@ -134,6 +133,6 @@ fn condition(object: &Value, kind: &str, status: &str, reason: &str, message: &s
     let since = said.and_then(|said| said.get("lastTransitionTime")).filter(|_| is("status", status)).cloned();
     Some(json!([{
         "type": kind, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": since.unwrap_or_else(|| timestamp(now()).into()),
+        "lastTransitionTime": since.unwrap_or_else(|| clock::timestamp().into()),
     }]))
 }

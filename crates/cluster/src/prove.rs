@@ -11,7 +11,7 @@ use bedplate_model::{FieldPath, Guarantee, Node, Object, Profile, Segment, Workl
 use include_dir::{Dir, include_dir};
 use serde_json::{Value, json};
 
-use crate::unlock::now;
+use crate::clock;
 use crate::{Cluster, Error, Place, Resource};
 
 /// One manifest a kind, as the projects publish them.
@@ -161,8 +161,8 @@ impl Cluster {
             tell("profile-narrowed", "call no namespace production".to_owned(), patch(narrowed).await);
             let off = json!({ "spec": { "modes": { "deletion": "off" } } });
             tell("profile-narrowed", "switch the guards of deletion off".to_owned(), patch(off).await);
-            let far = timestamp(now() + 7 * 86_400);
-            let soon = timestamp(now() + 600);
+            let far = timestamp(clock::now() + 7 * 86_400);
+            let soon = timestamp(clock::now() + 600);
             for (what, value) in [
                 ("for a week", format!("{} until {far} by {}: drill", names::PROFILE, self.user)),
                 ("in another's name", format!("{} until {soon} by somebody-else: drill", names::PROFILE)),

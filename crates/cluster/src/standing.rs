@@ -10,10 +10,9 @@ use bedplate_model::profile::{Level, Mode, Settings};
 use bedplate_model::{Guarantee, Profile};
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::prove::Outcome;
-use crate::unlock::now;
 use crate::{Cluster, Error};
-use bedplate_model::moment::timestamp;
 
 /// Errors and warnings that the rules of a guarantee found.
 pub type Found = BTreeMap<Guarantee, (u64, u64)>;
@@ -118,7 +117,7 @@ impl Cluster {
     /// Writes a part of each guarantee's standing, where it differs from what is said.
     async fn stand(&self, part: impl Fn(Guarantee, &Standing, &str) -> Value) -> Result<(), Error> {
         let Some((place, live)) = self.live_profile().await? else { return Ok(()) };
-        let time = timestamp(now());
+        let time = clock::timestamp();
         match differing(&live, |guarantee, before| part(guarantee, before, &time)) {
             Some(guarantees) => {
                 let status = json!({ "status": { "guarantees": guarantees } });
@@ -132,7 +131,7 @@ impl Cluster {
 /// What is declared and enforced, where the status of a profile does not say so yet: its guards are in place.
 /// `lanes`: how many objects of ours flow control has.
 pub(crate) fn in_place(live: &Value, profile: &Profile, lanes: usize) -> Option<Value> {
-    let time = timestamp(now());
+    let time = clock::timestamp();
     differing(live, |guarantee, before| {
         let declared = declared(profile, guarantee);
         let (holds, message) = match guarantee {

@@ -10,9 +10,8 @@ use bedplate_model::names;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::unlock::now;
+use crate::clock;
 use crate::{Cluster, Error, digest};
-use bedplate_model::moment::timestamp;
 
 /// Its name; its namespace is that of the journal.
 pub const NAME: &str = "bedplate-trail";
@@ -108,7 +107,7 @@ impl Cluster {
         let place = self.place(&object)?;
         let live = self.get(place).await?;
         let known = live.as_ref().and_then(|live| live["data"].as_object());
-        let Some(patch) = patch(known, entries, &timestamp(now())) else { return Ok(()) };
+        let Some(patch) = patch(known, entries, &clock::timestamp()) else { return Ok(()) };
         if live.is_none() {
             self.begin_trail().await?;
         }
@@ -181,6 +180,7 @@ fn patch(known: Option<&Map<String, Value>>, entries: &[Entry], time: &str) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bedplate_model::moment;
 
     fn entry(what: What, object: &str) -> Entry {
         Entry { what, who: "ann".to_owned(), object: object.to_owned(), why: "x".repeat(2000), once: String::new() }
@@ -202,7 +202,7 @@ mod tests {
         let unlocks: Vec<_> = (0..20).map(|n| entry(What::Unlocked, &format!("Namespace {n}"))).collect();
         apply(&mut known, patch(None, &unlocks, "2026-11-18T03:00:00Z").unwrap());
         for n in 0..3000_u32 {
-            let time = timestamp(1_795_521_600 + u64::from(n));
+            let time = moment::timestamp(1_795_521_600 + u64::from(n));
             let made = patch(Some(&known), &[entry(What::Refused, &format!("Job team/{n}"))], &time).unwrap();
             apply(&mut known, made);
             assert!(known.len() <= MOST + unlocks.len());
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(known.keys().filter(|key| key.contains("-unlocked-")).count(), unlocks.len());
         assert!(json!(known).to_string().len() < 500_000);
         let last = known.keys().max().unwrap();
-        assert_eq!(time(last).unwrap(), timestamp(1_795_521_600 + 2999));
+        assert_eq!(time(last).unwrap(), moment::timestamp(1_795_521_600 + 2999));
         let entry: Entry = serde_json::from_str(known[last].as_str().unwrap()).unwrap();
         assert!(entry.object.ends_with("2999"));
     }

@@ -1,20 +1,15 @@
 //! Letting one deletion through, with its reason on record.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bedplate_model::moment::timestamp;
 use bedplate_model::names::UNLOCK;
 use serde_json::{Value, json};
 
 use crate::bundle::title;
+use crate::clock;
 use crate::trail::{Entry, What};
 use crate::{Cluster, Error, Place};
-
-/// Now, in seconds since 1970.
-#[must_use]
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
 
 impl Cluster {
     /// Unlocks an object for a while and records who did it and why, as an Event beside it. Gives the end.
@@ -37,7 +32,7 @@ impl Cluster {
         reason: &str,
         duration: Duration,
     ) -> Result<(Value, String, String), Error> {
-        let until = timestamp(now() + duration.as_secs());
+        let until = timestamp(clock::now() + duration.as_secs());
         let value = format!("{} until {until} by {}: {reason}", place.name, self.user);
         let patch = json!({ "metadata": { "annotations": { UNLOCK: &value } } });
         Ok((self.merge(place, "", &patch, false).await?, until, value))
@@ -62,7 +57,7 @@ impl Cluster {
         let reason = if what == What::Locked { "Locked" } else { "Unlocked" };
         let at = |path: &str| object.pointer(path).cloned().unwrap_or(Value::Null);
         let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default");
-        let time = timestamp(now());
+        let time = clock::timestamp();
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",

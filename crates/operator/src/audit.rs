@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bedplate_cluster::Cluster;
+use bedplate_cluster::clock;
 use bedplate_cluster::standing::Found;
-use bedplate_cluster::unlock::now;
 use bedplate_guarantees::find;
 use bedplate_model::{Guarantee, Severity};
 use bedplate_report::policy::Policy;
@@ -47,7 +47,7 @@ async fn round(cluster: &mut Cluster, metrics: &Metrics) -> Result<(), bedplate_
     let profile = cluster.profile().await?.profile;
     let (mut policy, mut found) = (Policy::default(), Found::new());
     let seen = cluster
-        .audit(&profile, &crate::run::clock(), None, |_, _, checked| {
+        .audit(&profile, &clock::timestamp(), None, |_, _, checked| {
             policy.add(checked);
             for located in &checked.findings {
                 let Some(rule) = find(located.finding.rule) else { continue };
@@ -69,7 +69,7 @@ async fn round(cluster: &mut Cluster, metrics: &Metrics) -> Result<(), bedplate_
             metrics.findings.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
         }
     }
-    metrics.audited.set(now() as f64);
+    metrics.audited.set(clock::now() as f64);
     metrics.audit_duration.set(started.elapsed().as_secs_f64());
     tracing::info!(
         judged = seen.judged,

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bedplate_cluster::unlock::now;
+use bedplate_cluster::clock::now;
 use bedplate_cluster::{Cluster, Resource};
 use bedplate_guarantees::admission::demand::Sum;
 use bedplate_model::workload::kinds::TABLE;

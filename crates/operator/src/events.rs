@@ -60,7 +60,7 @@ impl Refused {
     }
 
     fn entry(&self) -> Entry {
-        let once = bedplate_cluster::unlock::now().to_string();
+        let once = bedplate_cluster::clock::now().to_string();
         let (who, object, why) = (self.who.clone(), self.object.clone(), self.why.clone());
         Entry { what: What::Refused, who, object, why, once }
     }

@@ -17,7 +17,7 @@ struct Rfc3339;
 
 impl FormatTime for Rfc3339 {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        out.write_str(&bedplate_model::moment::timestamp(bedplate_cluster::unlock::now()))
+        out.write_str(&bedplate_cluster::clock::timestamp())
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bedplate_cluster::Cluster;
-use bedplate_cluster::unlock::now;
+use bedplate_cluster::clock;
 use bedplate_model::Profile;
 use bedplate_model::moment::timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,11 +83,6 @@ pub enum Error {
     NoCertificate,
 }
 
-/// Now, as RFC 3339.
-pub(crate) fn clock() -> String {
-    timestamp(now())
-}
-
 /// Runs until a signal says to stop, and the open requests have ended. A second signal ends the process at once.
 ///
 /// # Errors
@@ -115,7 +110,7 @@ pub async fn run(mut options: Options, source: Source) -> Result<(), Error> {
     if let Some(traces) = traces {
         work.spawn(traces.send(stopping.clone()));
     }
-    let webhook = Webhook::new(Arc::clone(&metrics), Limits::WEBHOOK, clock);
+    let webhook = Webhook::new(Arc::clone(&metrics), Limits::WEBHOOK, clock::timestamp);
 
     let mut parts = vec![Part::Certificate, Part::Knowledge];
     if matches!(source, Source::Cluster(_)) {
@@ -245,7 +240,7 @@ impl Show {
     /// Also after an error: what is shown may still be valid.
     fn tell(&self, error: Option<&dyn std::fmt::Display>) {
         let state = match &self.facts {
-            Some(facts) if facts.valid(now()) => Ok(()),
+            Some(facts) if facts.valid(clock::now()) => Ok(()),
             Some(facts) => Err(format!("the certificate was valid until {}", timestamp(facts.until))),
             None => Err("there is none yet".to_owned()),
         };
@@ -285,7 +280,7 @@ async fn from_files(mut files: Files, mut show: Show, mut stop: watch::Receiver<
 async fn from_secret(mut store: Store, interval: u64, mut show: Show, mut stop: watch::Receiver<bool>) {
     loop {
         let patience = Duration::from_secs(30);
-        let round = tokio::time::timeout(patience, store.round(now)).await;
+        let round = tokio::time::timeout(patience, store.round(clock::now)).await;
         let again = match round {
             Ok(Ok(round)) => {
                 show.facts = Some(round.serving);

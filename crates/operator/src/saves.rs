@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bedplate_cluster::unlock::now;
+use bedplate_cluster::clock::now;
 use bedplate_cluster::{Cluster, Resource};
 use bedplate_guarantees::training::saves::Maker;
 use bedplate_model::{checkpoint_report, names};

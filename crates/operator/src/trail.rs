@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bedplate_cluster::Cluster;
+use bedplate_cluster::clock;
 use bedplate_cluster::trail::{Entry, What};
-use bedplate_cluster::unlock::now;
-use bedplate_model::moment::timestamp;
 use bedplate_model::{Exemption, names};
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -96,7 +95,7 @@ async fn follow(cluster: &mut Cluster, exemptions: &mut Exemptions, trail: &mpsc
                 None => std::future::pending().await,
             },
             () = &mut others => return,
-            () = tokio::time::sleep(LOOK) => exemptions.lapsed(&timestamp(now())),
+            () = tokio::time::sleep(LOOK) => exemptions.lapsed(&clock::timestamp()),
         };
         for entry in told {
             tracing::info!(

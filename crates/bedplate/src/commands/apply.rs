@@ -12,7 +12,7 @@ use bedplate_cluster::bundle::{Change, Step, Wanted};
 use bedplate_cluster::fairness::{Gain, worst};
 use bedplate_cluster::prove::Outcome;
 use bedplate_cluster::rights::Task;
-use bedplate_cluster::{Cluster, Error as ClusterError};
+use bedplate_cluster::{Cluster, Error as ClusterError, clock};
 use bedplate_guarantees::fairness::detect::Detected;
 use bedplate_guarantees::{enforce, fairness};
 use bedplate_model::document::{Limits, parse};
@@ -23,7 +23,6 @@ use serde_json::Value;
 
 use super::cluster::{Target, profile, tell_unread, wait};
 use super::{Error, print, table};
-use crate::clock::now;
 
 /// Options of `plan` and `apply`.
 #[derive(clap::Args, Debug)]
@@ -380,7 +379,7 @@ async fn refusals(cluster: &Cluster, profile: &Profile) -> Result<bool, Error> {
     let guarded: Vec<&str> = enforce::guarded().map(|(rule, _)| rule).collect();
     let mut lines = Vec::new();
     let seen = cluster
-        .audit(profile, &now(), None, |name, _, checked| {
+        .audit(profile, &clock::timestamp(), None, |name, _, checked| {
             for located in checked.findings.iter().filter(|located| guarded.contains(&located.finding.rule)) {
                 lines.push(format!("  {name}: {} ({})\n", located.finding.message, located.finding.rule));
             }

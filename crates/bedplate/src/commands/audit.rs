@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bedplate_cluster::rights::{Right, Task};
-use bedplate_cluster::{Cluster, dns};
+use bedplate_cluster::{Cluster, clock, dns};
 use bedplate_dns::metrics::Reading;
 use bedplate_guarantees::dns::enforce;
 use bedplate_model::profile::Mode;
@@ -11,7 +11,6 @@ use bedplate_report::{FileView, Format, Summary, report};
 
 use super::cluster::{Target, tell_unread, wait};
 use super::{Error, print};
-use crate::clock::now;
 
 /// Options of `audit`.
 #[derive(clap::Args, Debug)]
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let mut first = true;
         let mut failed = None;
         let seen = cluster
-            .audit(&profile, &now(), args.namespace.as_deref(), |path, text, checked| {
+            .audit(&profile, &clock::timestamp(), args.namespace.as_deref(), |path, text, checked| {
                 let view = FileView { path, text, checked };
                 summary.add(&view);
                 let separator = if std::mem::take(&mut first) { "" } else { report.separator() };

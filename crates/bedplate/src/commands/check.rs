@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use bedplate_cluster::clock;
 use bedplate_guarantees::check::{Run, Source, check, survey};
 use bedplate_guarantees::{Checked, Located, Neighbours};
 use bedplate_model::{Finding, Severity, Span};
@@ -15,7 +16,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
 
 use super::{Error, fix, print};
-use crate::clock::now;
 use crate::files::{self, Folder, Input, Kind};
 use crate::profile;
 
@@ -113,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
     let inputs = files::find(&args.paths, args.no_ignore);
     let start = args.paths.first().filter(|path| path.as_os_str() != "-").map_or(Path::new("."), PathBuf::as_path);
     let loaded = profile::load(args.profile.as_deref(), start)?;
-    let now = now();
+    let now = clock::timestamp();
     // Standard input can be read once only.
     let stdin = match inputs.files.iter().find(|file| file.path.as_os_str() == "-") {
         Some(file) => Some(files::read(&file.path)?),

@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
-use bedplate_cluster::unlock::now;
+use bedplate_cluster::clock::now;
 use bedplate_guarantees::Neighbours;
 use bedplate_guarantees::admission::demand::Demand;
 use bedplate_guarantees::check::Run;

@@ -55,7 +55,7 @@ struct World {
 }
 
 fn now() -> u64 {
-    bedplate_cluster::unlock::now()
+    bedplate_cluster::clock::now()
 }
 
 fn serving(authority: &Pair) -> Pair {

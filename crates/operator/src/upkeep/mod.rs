@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bedplate_cluster::bundle::{Change, Step};
-use bedplate_cluster::unlock::now;
+use bedplate_cluster::clock::now;
 use bedplate_cluster::{Cluster, Place};
 use bedplate_guarantees::fairness;
 use bedplate_model::names;

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use bedplate_checkpoint::{Bytes, WriterFile};
 use serde_json::json;
 
-use super::{Error, Place, metrics, named, summary, table, with};
-use crate::clock::moment;
+use super::{Error, Place, metrics, moment, named, summary, table, with};
 
 /// Options of `checkpoint ls`.
 #[derive(clap::Args, Debug)]

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bedplate_checkpoint::{Access, Checkpoint, Manifest, Metric, StepId, Store};
+use bedplate_model::moment::timestamp;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
@@ -50,6 +51,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         Command::Export(args) => export::run(args),
         Command::Prune(args) => prune::run(args),
     }
+}
+
+/// A moment in UTC, as `YYYY-MM-DD HH:MM:SS`.
+fn moment(since_1970: u64) -> String {
+    timestamp(since_1970).replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
 /// How long a user waits for an object store that does not answer.

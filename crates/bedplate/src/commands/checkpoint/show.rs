@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use bedplate_checkpoint::{Bytes, TensorInfo};
 use serde_json::json;
 
-use super::{Error, Place, Step, metrics, shape, summary, table};
-use crate::clock::moment;
+use super::{Error, Place, Step, metrics, moment, shape, summary, table};
 
 /// Options of `checkpoint show`.
 #[derive(clap::Args, Debug)]
