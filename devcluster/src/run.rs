@@ -1,6 +1,6 @@
 //! Running programs, and saying so.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -81,6 +81,14 @@ pub fn output(command: &mut Command, accepted: &[i32]) -> Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("{shown} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Gives each line that comes through a pipe, until its other end is closed. What is no UTF-8 is shown as well as it can be.
+pub fn each_line(pipe: Option<impl Read>, mut each: impl FnMut(String)) {
+    let lines = pipe.map(|pipe| BufReader::new(pipe).split(b'\n'));
+    for line in lines.into_iter().flatten().map_while(std::result::Result::ok) {
+        each(String::from_utf8_lossy(&line).into_owned());
+    }
 }
 
 /// Runs a command that reads `input`, and gives its standard output.

@@ -3,7 +3,9 @@
 //! Coverage comes from stable compiler flags; only `-Z` sanitizers would need a nightly compiler, and they look for
 //! memory errors, which safe Rust does not have. So `--sanitizer none` fuzzes with the project's own toolchain.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
 
 use bedplate_devcluster::{
     run::{self, Result},
@@ -64,7 +66,33 @@ fn libfuzzer(target: &str, corpora: &[PathBuf], flags: &[&str]) -> Result<()> {
     let program = tools::get("cargo-fuzz")?.program()?;
     let mut command = std::process::Command::new(program);
     command.current_dir(run::root()).args(["run", "--sanitizer", "none", target]).args(corpora).arg("--").args(flags);
-    run::succeed(&mut command)
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| format!("cargo fuzz: {error}"))?;
+    let mut told = VecDeque::new();
+    run::each_line(child.stderr.take(), |line| {
+        if is_progress(&line) {
+            return;
+        }
+        eprintln!("{line}");
+        told.push_back(line);
+        if told.len() > TOLD {
+            told.pop_front();
+        }
+    });
+    let status = child.wait().map_err(|error| format!("cargo fuzz: {error}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!("{target} ended with {status}:\n{}", Vec::from(told).join("\n")))
+}
+
+/// Lines of a failure that are told again.
+const TOLD: usize = 60;
+
+/// What libFuzzer tells of each input that it keeps, and of the words that it tried: thousands of lines, which hide in a log
+/// all that was said before them.
+fn is_progress(line: &str) -> bool {
+    let counted = line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()));
+    (counted && !line.contains("\tDONE")) || line.starts_with(['"', '\'']) || line.starts_with("######")
 }
 
 /// Seeds under version control.
@@ -81,4 +109,24 @@ fn found(target: &str) -> Result<PathBuf> {
 fn made(folder: PathBuf) -> Result<PathBuf> {
     std::fs::create_dir_all(&folder).map_err(run::file("create", &folder))?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    /// CI keeps the end of its log: it was all of libFuzzer, and which test of Python had failed could not be told.
+    #[test]
+    fn the_progress_of_libfuzzer_is_not_shown_and_what_it_found_is() {
+        let progress = [
+            "#52229\tREDUCE cov: 9069 ft: 46155 corp: 2725/5683Kb",
+            "###### Recommended dictionary. ######",
+            "\"us\" # Uses: 20",
+        ];
+        let told = [
+            "#52810\tDONE   cov: 9069 ft: 46183",
+            "thread panicked at fuzz_targets/fix.rs:12:5:",
+            "   #0 0x55d1 in main",
+        ];
+        assert!(progress.iter().all(|line| super::is_progress(line)));
+        assert!(!told.iter().any(|line| super::is_progress(line)));
+    }
 }

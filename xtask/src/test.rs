@@ -1,10 +1,9 @@
 //! `cargo xtask test`: every test, and one line at the end that counts them.
 
-use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
 
 use crate::{fuzz, python};
-use bedplate_devcluster::run::cargo;
+use bedplate_devcluster::run::{self, cargo};
 use bedplate_devcluster::{AddOn, node, tools};
 
 /// What to leave out.
@@ -40,12 +39,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         .spawn()
         .map_err(|error| format!("cargo: {error}"))?;
     let mut results = Results::default();
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            println!("{line}");
-            results.read(line);
-        }
-    }
+    run::each_line(child.stdout.take(), |line| {
+        println!("{line}");
+        results.read(line);
+    });
     let status = child.wait().map_err(|error| format!("cargo: {error}"))?;
     // A crate that does not compile is a failure that no result line counts.
     if !status.success() && results.failed == 0 {
@@ -53,12 +50,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
         results.told.push("cargo test could not run everything: see above".to_owned());
     }
     match python::test() {
-        Ok((passed, failed)) => {
-            results.passed += passed;
-            results.failed += failed;
-            if failed > 0 {
-                results.told.push("tests of the Python package failed: see `== python`".to_owned());
-            }
+        Ok(python) => {
+            results.passed += python.passed;
+            results.failed += python.failed;
+            results.told.extend(python.told);
         }
         Err(error) => {
             results.failed += 1;
