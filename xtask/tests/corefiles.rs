@@ -1,6 +1,8 @@
 //! Corefiles as we read and edit them, beside CoreDNS's own parser and the real CoreDNS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -219,10 +221,7 @@ fn started(texts: &[String], folder: &Path) -> Vec<(bool, String)> {
 #[test]
 fn the_real_coredns_starts_with_what_was_edited() {
     if !node::is_root() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "\n*** SKIPPED: CoreDNS is started in a network of its own, for which one has to be root\n"
-        );
+        common::skipped("CoreDNS is started in a network of its own, for which one has to be root");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

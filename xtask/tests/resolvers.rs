@@ -2,9 +2,10 @@
 //! its `autopath`, which writes down every query.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -254,10 +255,7 @@ fn seen(cases: &[Case], folder: &Path) -> Vec<BTreeMap<String, u32>> {
 #[test]
 fn every_resolver_asks_what_the_model_says() {
     if !node::is_root() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "\n*** SKIPPED: resolvers are tried in a network of their own, for which one has to be root\n"
-        );
+        common::skipped("resolvers are tried in a network of their own, for which one has to be root");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -265,9 +263,7 @@ fn every_resolver_asks_what_the_model_says() {
     let mut programs: Vec<(&str, &Client)> = CLIENTS.iter().map(|client| (client.name, client)).collect();
     match python(folder.path()) {
         Some(client) => programs.push(("python", client)),
-        None => {
-            let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: there is no python3 whose lookups could be counted\n");
-        }
+        None => common::skipped("there is no python3 whose lookups could be counted"),
     }
     let mut cases = Vec::new();
     for (program, client) in programs {

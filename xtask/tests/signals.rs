@@ -6,7 +6,6 @@ mod common;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -337,10 +336,9 @@ fn rows(seen: &[[bool; 2]]) -> String {
 #[test]
 fn what_a_sigterm_costs_is_what_the_rules_say() {
     if !Command::new("unshare").args(NAMESPACE).arg("true").status().is_ok_and(|status| status.success()) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "\n*** SKIPPED: what a SIGTERM costs is not tried here: this user may make no PID namespace; run it as root, \
-             or allow it (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)\n"
+        common::skipped(
+            "what a SIGTERM costs is not tried here: this user may make no PID namespace; run it as root, or allow it \
+             (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
         );
         return;
     }

@@ -12,10 +12,15 @@ use bedplate_devcluster::{Cluster, cluster};
 pub fn can_have_a_node() -> bool {
     let checked = bedplate_devcluster::node::check(Path::new("/"));
     if let Err(why) = &checked {
-        // Not `eprintln`, which the test harness keeps to itself when a test passes.
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: the tier `node` is not tested here: {why}\n");
+        skipped(&format!("the tier `node` is not tested here: {why}"));
     }
     checked.is_ok()
+}
+
+/// Says so, loudly, where something cannot be tested.
+pub fn skipped(why: &str) {
+    // Not `eprintln`, which the test harness keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {why}\n");
 }
 
 /// Ends the cluster of this name when the test ends, however it does.
