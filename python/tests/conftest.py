@@ -17,6 +17,11 @@ import pytest
 TRAIN = Path(__file__).with_name("train.py")
 
 
+PATIENCE = 300
+"""Seconds after which a test says that something never comes. A machine that reads torch, JAX and three frameworks for the
+first time, from a cold disk and with two processors, takes more than one minute for that."""
+
+
 class Job:
     """A training process."""
 
@@ -41,7 +46,7 @@ class Job:
     def text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
-    def until(self, line: str, seconds: float = 60) -> Job:
+    def until(self, line: str, seconds: float = PATIENCE) -> Job:
         """Waits for a line of its log."""
         end = time.monotonic() + seconds
         while line not in self.text():
@@ -55,7 +60,7 @@ class Job:
         (os.killpg if group else os.kill)(self.pid, number)
         return self
 
-    def ended(self, seconds: float = 60) -> int:
+    def ended(self, seconds: float = PATIENCE) -> int:
         end = time.monotonic() + seconds
         while (code := self.code()) is None:
             if time.monotonic() > end:
