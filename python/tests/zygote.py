@@ -1,14 +1,16 @@
 """Starts training processes for the tests, by a fork of one that has imported torch: that takes seconds otherwise.
 
-Reads one JSON object a line: arguments, environment, log, exit. The child runs the script as `python SCRIPT` would, to
-its normal end; its exit code, negative for a signal, is written to the file `exit`. Prints the pid of each child.
+Reads one JSON object a line: arguments, environment, log, exit. The child runs the script as `python SCRIPT` would; its exit
+code, negative for a signal, is written to the file `exit`. Prints the pid of each child.
 """
 
+import atexit
 import json
 import os
 import runpy
 import sys
 import threading
+import traceback
 
 import numpy  # noqa: F401
 import torch
@@ -43,4 +45,20 @@ def serve() -> None:
 serve()
 sys.stdout.reconfigure(line_buffering=True)
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
-runpy.run_path(sys.argv[0], run_name="__main__")
+code = 0
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    if not isinstance(end.code, (int, type(None))):
+        print(end.code, file=sys.stderr)
+except BaseException:  # noqa: BLE001 as Python itself
+    traceback.print_exc()
+    code = 1
+# As Python ends, but for the destructors of C++: in one of fifty processes those of torch's gloo abort, when all is done.
+for thread in threading.enumerate():
+    if not thread.daemon and thread is not threading.main_thread():
+        thread.join()
+atexit._run_exitfuncs()
+sys.stdout.flush(), sys.stderr.flush()
+os._exit(code)
