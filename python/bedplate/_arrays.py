@@ -14,6 +14,9 @@ from typing import Any
 from . import _core
 from ._sharded import Sharding, sharding_of
 
+Global = tuple[tuple[int, ...], tuple[int, ...]]
+"""Where a part belongs: the shape of the whole, and where the part begins in it."""
+
 # The type of an array's elements in numpy, JAX and torch, and in a safetensors file.
 TYPES = {
     "bool": "BOOL",
@@ -36,6 +39,8 @@ TYPES = {
     "float8_e5m2fnuz": "F8_E5M2FNUZ",
     "float8_e8m0fnu": "F8_E8M0",
 }
+
+_PLAIN = {file: name for name, file in TYPES.items()}
 
 
 class Unsavable(TypeError):
@@ -64,6 +69,10 @@ class Leaf:
     copy: Callable[[int], None] | None = None
     sharding: Sharding | None = None
     """How it lies with others on several ranks: then all else here is of this rank's part."""
+    place: Global | None = None
+    """Where it belongs in what all ranks share; `None` for what is this rank's own."""
+    is_saved_here: bool = True
+    """Whether no other rank saves it."""
 
 
 def _numpy() -> Any:
@@ -230,8 +239,7 @@ def _on_pages(nbytes: int) -> Any:
 
 def room_for(kind: str, spelled: str, dtype: str, shape: list[int]) -> Room:
     """Makes room for an array as it was saved."""
-    names = {file: name for name, file in TYPES.items()}
-    plain = names[dtype]
+    plain = _PLAIN[dtype]
     if kind == "torch":
         torch = _torch()
         if torch is None:

@@ -11,13 +11,17 @@ class NoSpaceError(CheckpointError): ...
 
 _Save = tuple[int, int, int]
 
+_Array = tuple[str, str, Sequence[int], tuple[Sequence[int], Sequence[int]] | None, int, int, int]
+
+Request = tuple[str, Sequence[int] | None, Sequence[int], int, int]
+
 class Memory:
     address: int
     nbytes: int
     def __new__(cls, nbytes: int, touched: bool) -> Memory: ...
 
 class Snapshot:
-    def __new__(cls, memory: Memory, arrays: Sequence[tuple[str, str, Sequence[int], int, int, int]]) -> Snapshot: ...
+    def __new__(cls, memory: Memory, arrays: Sequence[_Array]) -> Snapshot: ...
     def address(self, index: int) -> int: ...
     def copy(self) -> list[int]: ...
     def copied(self, index: int) -> None: ...
@@ -37,7 +41,7 @@ class Writer:
         save: _Save,
         rank: int,
         tree: bytes,
-        tensors: Sequence[tuple[str, str, Sequence[int]]],
+        agreed: bytes,
         snapshot: Snapshot,
     ) -> tuple[int, int]: ...
     def publish(self, save: _Save, rank: int, created: int, metrics: Mapping[str, float], user: str) -> list[int]: ...
@@ -47,5 +51,5 @@ class Writer:
         self,
         rank: int,
         world_size: int,
-        load: Callable[[int, bytes, list[tuple[str, str, list[int]]]], list[tuple[str, int, int]]],
+        load: Callable[[int, int, bytes, list[tuple[str, str, list[int]]], list[tuple[str, str, list[int]]]], list[Request]],
     ) -> tuple[tuple[int, int, str] | None, list[tuple[str, str]]]: ...

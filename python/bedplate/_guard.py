@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from ._arrays import Leaf
 from ._ranks import Folder, JaxStore, Place, RankLost, Ranks, TorchStore, from_environment, from_jax, from_torch
 from ._report import Reporter, moment, pods
 from ._signals import notice
-from ._tree import GlobalRandom, Saved, StateError, Tree, many_objects
+from ._tree import GlobalRandom, Saved, StateError, Tensors, Tree, many_objects
 
 log = logging.getLogger("bedplate")
 T = TypeVar("T")
@@ -140,7 +140,7 @@ def _estimate(nbytes: int, bandwidth: float, grace: tuple[float, str]) -> Estima
 class _Save:
     step: int
     tree: bytes
-    tensors: list[tuple[str, str, tuple[int, ...]]]
+    agreed: bytes
     snapshot: _core.Snapshot
     nbytes: int
     metrics: dict[str, float]
@@ -167,12 +167,18 @@ class _Rest(Generic[T]):
 class Guard:
     """Guards a training loop.
 
-    `dir`: a folder of this run alone, on storage that outlives the pod, or the URL of a prefix in a bucket, `s3://…`, `gs://…`,
-    `az://…`; the credentials are those of the environment. `state`: what is saved, by name: objects with
-    `state_dict` and `load_state_dict`, random number generators, arrays, numbers, texts, and lists and dicts of them. Values
-    that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`. Of a `DTensor` each
-    rank saves its part, and resumes on the same mesh. An array of another library than numpy, torch and JAX is read through
-    DLPack where the host can read its memory, and comes back as one of numpy: `from_dlpack` of its library takes that.
+    `dir`: a folder of this run alone, on storage that outlives the pod, or the URL of a prefix in a bucket, `s3://…`,
+    `gs://…`, `az://…`; the credentials are those of the environment. `state`: what is saved, by name: objects with
+    `state_dict` and `load_state_dict`, random number generators, arrays, numbers, texts, and lists and dicts of them.
+    Values that training replaces (arrays of JAX, numbers) are given anew: `guard.state["params"] = params`. An array of
+    another library than numpy, torch and JAX is read through DLPack where the host can read its memory, and comes back as
+    one of numpy: `from_dlpack` of its library takes that.
+
+    `replicated`: names of those parts of `state` that are the same on all ranks, as model and optimizer are behind
+    `DistributedDataParallel`: each of their arrays is saved by one rank, and what is below 1 MiB by rank 0, which also DDP
+    takes buffers from. Of a `DTensor` each rank saves its part in any case. Where all parts are replicated, another number
+    of ranks may resume, and a `DTensor` is cut anew for its mesh; a part that is not is each rank's own, and wants as many
+    ranks as have saved it.
 
     `every`: how often to save, `"10min"` or a number of steps. `keep`: so many of the last checkpoints; `keep_every`: for
     ever those whose step is a multiple; `best`: also the best by a metric, `("loss", "min")`. `grace`: seconds from the
@@ -190,6 +196,7 @@ class Guard:
         dir: str | os.PathLike[str],
         state: dict[str, Any],
         *,
+        replicated: Collection[str] = (),
         every: str | int | None = "10min",
         run: str | None = None,
         keep: int = 3,
@@ -207,6 +214,10 @@ class Guard:
     ) -> None:
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise TypeError("state= is a dict from names to what is saved: {'model': model, 'optimizer': optimizer}")
+        if isinstance(replicated, str) or not set(replicated) <= state.keys():
+            raise ValueError(
+                f"replicated={replicated!r}: a list of names of state=, which has {', '.join(map(repr, state))}"
+            )
         if not 1 <= exit_code <= 255:
             raise ValueError(f"exit_code={exit_code}: an unfinished job ends with 1 to 255, never with 0")
         if keep < 1:
@@ -232,6 +243,7 @@ class Guard:
             raise ValueError(f"there is no rank {self.rank} of {self.world_size}")
         self.dir = _place(dir)
         self.state = state
+        self._replicated = frozenset(replicated)
         self._seconds, self._steps = _every(every)
         here = self.dir.resolve().name if isinstance(self.dir, Path) else self.dir.rpartition("/")[2]
         self._run = run or here or "run"
@@ -479,13 +491,30 @@ class Guard:
     def _all_state(self) -> dict[str, Any]:
         return {**self.state, "rng": GlobalRandom()} if self._rng and "rng" not in self.state else self.state
 
+    def _tree(self) -> Tree:
+        return Tree(self._all_state(), self._replicated, self.rank, self.world_size)
+
     @many_objects()
     def _load(self, writer: _core.Writer) -> None:
+        whole = self._all_state()
         saved: list[Saved] = []
 
-        def load(step: int, text: bytes, tensors: list[tuple[str, str, list[int]]]) -> list[tuple[str, int, int]]:
-            saved[:] = [Saved(text, tensors)]
-            return saved[0].requests()
+        def load(step: int, ranks: int, text: bytes, own: Tensors, shared: Tensors) -> list[_core.Request]:
+            whence = f"the checkpoint of step {step} in {self.dir}"
+            one = Saved(text, own, shared, whole, whence)
+            if ranks != self.world_size:
+                whose = [f"state[{name!r}]" for name in one.own if name != "rng" or name in self.state]
+                if whose:
+                    raise StateError(
+                        f"{whence} was saved by {ranks} ranks, and {self.world_size} would resume it: start {ranks}, or "
+                        f"give a run of another size a folder of its own. Each rank saved its own {' and '.join(whose)}: "
+                        "what is the same on all ranks can be named in replicated=, before it is saved"
+                    )
+                one.node.pop("rng", None)
+                log.info("saved by %d ranks, resumed by %d: random number generators begin anew", ranks, self.world_size)
+            one.make_rooms()
+            saved[:] = [one]
+            return one.requests
 
         begun = time.monotonic()
         found, passed_over = writer.resume(self.rank, self.world_size, load)
@@ -495,13 +524,12 @@ class Guard:
             log.info("no checkpoint in %s: begins anew", self.dir)
             return
         step = found[0]
-        whole = self._all_state()
         random = saved[0].node.get("rng") if "rng" not in self.state else None
         if not self._rng or random is None:
             whole.pop("rng", None) if whole is not self.state else None
             if random is not None:
                 saved[0].node.pop("rng")
-        saved[0].apply(whole, f"the checkpoint of step {step} in {self.dir}", self._strict)
+        saved[0].apply(self._strict)
         for name in self.state:
             self.state[name] = whole[name]
         if isinstance(whole.get("rng"), GlobalRandom):
@@ -514,9 +542,16 @@ class Guard:
         log.info("resumed after step %d (%s in %s)", step, _size(size), _span(time.monotonic() - begun))
 
     def _announce(self) -> None:
-        self._nbytes = Tree(self._all_state()).nbytes
+        self._nbytes = self._tree().nbytes
         if self.rank > 0:
             return
+        for name, value in self.state.items():
+            if self.world_size > 1 and type(value).__name__ == "DistributedDataParallel" and name not in self._replicated:
+                log.info(
+                    "state[%r] is written %d times: it is the same on all ranks, so name it in replicated=",
+                    name,
+                    self.world_size,
+                )
         try:
             bandwidth = _core.measure(self.dir, 256 << 20, 0.3)
         except (OSError, _core.CheckpointError) as error:
@@ -556,7 +591,7 @@ class Guard:
         if self._prepared:
             return
         self._prepared = True
-        tree = Tree(self._all_state())
+        tree = self._tree()
         grown, self._nbytes = tree.nbytes > self._nbytes * 1.1, tree.nbytes
         if grown and self._estimate is not None:
             self._estimate = _estimate(tree.nbytes, self._estimate.bandwidth, self._grace)
@@ -578,7 +613,7 @@ class Guard:
         if self._preparing is not None:
             self._preparing.join()
             self._preparing = None
-        tree = Tree(self._all_state())
+        tree = self._tree()
         self._nbytes = tree.nbytes
         places, end = _places(tree)
         if self._memory is None or self._memory.nbytes < end:
@@ -586,10 +621,9 @@ class Guard:
             self._memory = None
             self._memory = _core.Memory(end, touched=True)
         base, leaves = self._memory.address, list(tree.leaves.values())
-        tensors = [(name, leaf.dtype, leaf.shape) for name, leaf in tree.leaves.items()]
         arrays = [
-            (*tensor, leaf.address if leaf.copy is None else 0, base + place, leaf.nbytes)
-            for tensor, leaf, place in zip(tensors, leaves, places, strict=True)
+            (name, leaf.dtype, leaf.shape, leaf.place, leaf.address if leaf.copy is None else 0, base + place, leaf.nbytes)
+            for (name, leaf), place in zip(tree.leaves.items(), places, strict=True)
         ]
         snapshot = _core.Snapshot(self._memory, arrays)
         step = self._step if self._step is not None else 0
@@ -600,7 +634,7 @@ class Guard:
             except (TypeError, ValueError):
                 raise StateError(f"metrics[{name!r}] is a {type(value).__name__}, and no number") from None
         text = tree.encode(position=self._position)
-        return _Save(step, text, tensors, snapshot, tree.nbytes, metrics, final), leaves
+        return _Save(step, text, tree.agreed, snapshot, tree.nbytes, metrics, final), leaves
 
     def _start_save(self, final: bool) -> None:
         # One memory: the save before has to be written. A last save, and one that ranks agreed on, waits for that.
@@ -648,7 +682,7 @@ class Guard:
             return
         named = (save.step, attempt, self.world_size)
         begun = time.monotonic()
-        written, linked = writer.save_part(named, self.rank, save.tree, save.tensors, save.snapshot)
+        written, linked = writer.save_part(named, self.rank, save.tree, save.agreed, save.snapshot)
         user = json.dumps({"bedplate": {"nbytes": save.nbytes}})
         # The last rank to be done publishes at once; the others see that.
         parts = time.monotonic()
@@ -666,7 +700,8 @@ class Guard:
         )
         # What came since the copy was taken would be lost.
         self._report(spent, save.step, time.time() - spent)
-        if self.rank == 0:
+        # To remove an old one of 100 GiB takes ten seconds, which a grace may not have: the next run's first save does it.
+        if self.rank == 0 and notice.at is None:
             for told in writer.prune(self._keep, self._keep_every, self._best):
                 log.warning("%s", told)
 

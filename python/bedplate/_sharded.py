@@ -1,5 +1,5 @@
 """Tensors of torch that lie on several ranks (`DTensor`, as FSDP2 and tensor parallelism make them): each rank saves the
-part that it has, and gets that back into a tensor on the same mesh."""
+part that it has. Where all ranks share them, a resume may cut them otherwise, for more or fewer ranks."""
 
 from __future__ import annotations
 
@@ -37,18 +37,46 @@ class Sharding:
     def __str__(self) -> str:
         return f"as {', '.join(self.placements)} on the ranks {self.ranks}"
 
-    def whole(self, part: Any, known: Iterable[Sharding]) -> Any:
-        """A tensor of which this rank has a part. What there is on the mesh already tells mesh and placements: a mesh cannot
-        be made here, since all ranks would have to make it at once. Raises `ValueError` where there is nothing."""
-        for other in known:
-            if (other.device, other.ranks, other.placements) == (self.device, self.ranks, self.placements):
-                make, shape = type(other.of).from_local, sys.modules["torch"].Size(self.shape)
-                return make(
-                    part, other.of.device_mesh, other.of.placements, run_check=False, shape=shape, stride=self.stride
-                )
+    def here(self, known: Iterable[Sharding], other_ranks: bool) -> Sharding:
+        """How such a tensor lies here, also on other ranks than it did. What is there already tells mesh and placements: a
+        mesh cannot be made, since all ranks would have to make it at once. Raises `ValueError` where nothing lies so."""
+        alike = [one for one in known if (one.device, one.placements) == (self.device, self.placements)]
+        for one in alike:
+            if one.ranks == self.ranks:
+                return one
+        if other_ranks and alike and all(one.ranks == alike[0].ranks for one in alike):
+            return alike[0]
         raise ValueError(
             f"it has tensors {self}, and here nothing lies so: shard the state as it was, before the guard is made"
         )
+
+    def part(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], bool] | None:
+        """What this rank has of a whole of this shape that lies so: its shape, where it begins, and whether no rank before
+        this one has the same. `None` where that is no box. Of a mesh's dimensions the first cuts first, into pieces as
+        `torch.chunk` makes them."""
+        mesh = self.of.device_mesh
+        coordinate = mesh.get_coordinate()
+        if coordinate is None:
+            return None
+        sides, offset, is_first = list(shape), [0] * len(shape), True
+        for at, placement, ranks in zip(coordinate, self.of.placements, mesh.shape, strict=True):
+            if placement.is_replicate():
+                is_first = is_first and at == 0
+            elif type(placement).__name__ == "Shard":
+                side = sides[placement.dim]
+                most = -(-side // ranks)
+                begin = min(at * most, side)
+                sides[placement.dim] = min(most, side - begin)
+                offset[placement.dim] += begin
+            else:
+                # Strided, as FSDP over tensor parallelism has it.
+                return None
+        return tuple(sides), tuple(offset), is_first
+
+    def whole(self, part: Any, here: Sharding) -> Any:
+        """A tensor of which this rank has a part, and which lies as those do `here`."""
+        make, shape = type(here.of).from_local, sys.modules["torch"].Size(self.shape)
+        return make(part, here.of.device_mesh, here.of.placements, run_check=False, shape=shape, stride=self.stride)
 
 
 def sharding_of(value: Any) -> Sharding | None:

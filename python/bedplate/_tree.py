@@ -10,17 +10,26 @@ import base64
 import collections
 import contextlib
 import gc
+import heapq
 import json
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from . import _core
 from ._arrays import Leaf, Room, Unsavable, described, fill, leaf_of, room_for
 from ._sharded import Sharding
 
 VERSION = 1
+
+SMALL = 1 << 20
+"""Below so many bytes rank 0 saves what is replicated: buffers that drift apart, as the statistics of a BatchNorm, are taken
+from it by DDP too."""
+
+Tensors = list[tuple[str, str, list[int]]]
+"""Name, type in the file, shape."""
 
 _DICTS: dict[str, Callable[..., Any]] = {
     "dict": dict,
@@ -105,23 +114,47 @@ def many_objects() -> Iterator[None]:
 
 
 class Tree:
-    """A state, taken apart: `node` for JSON, and arrays by name."""
+    """A state, taken apart: `node` for JSON, and arrays by name. What the parts `replicated` have is the same on all ranks:
+    each array of it is saved by one of them."""
 
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        self.leaves: dict[str, Leaf] = {}
+    def __init__(
+        self, state: Mapping[str, Any], replicated: Collection[str] = (), rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._leaves: dict[str, Leaf] = {}
         self.shardings: list[Sharding] = []
         """Of the tensors that lie on several ranks."""
         self._names: dict[tuple[Any, ...], str] = {}
         self._within: set[int] = set()
+        self._is_replicated = False
+        self._world_size = world_size
+        self._replicated = sorted(replicated)
         # One key a part, so that the parts of two states can be compared by name.
-        self.node = {name: self._take(value, f"state[{name!r}]", name) for name, value in state.items()}
+        self.node: dict[str, Any] = {}
+        for name, value in state.items():
+            self._is_replicated = name in replicated
+            self.node[name] = self._take(value, f"state[{name!r}]", name)
+        shared = [(name, leaf) for name, leaf in self._leaves.items() if leaf.place is not None and leaf.sharding is None]
+        self.agreed = json.dumps([(name, leaf.dtype, leaf.shape) for name, leaf in sorted(shared)]).encode()
+        """What all ranks have to have alike, since each leaves most of it to others."""
+        # The largest first, each to whom has least: the same on all ranks.
+        least = [(0, one) for one in range(world_size)]
+        for _, leaf in sorted(shared, key=lambda one: (-one[1].nbytes, one[0])):
+            nbytes, one = least[0]
+            if leaf.nbytes < SMALL:
+                one = 0
+            else:
+                heapq.heapreplace(least, (nbytes + leaf.nbytes, one))
+            leaf.is_saved_here = one == rank
+        self.leaves = {name: leaf for name, leaf in self._leaves.items() if leaf.is_saved_here}
+        """The arrays that this rank saves."""
 
     @property
     def nbytes(self) -> int:
         return sum(leaf.nbytes for leaf in self.leaves.values())
 
     def encode(self, **more: Any) -> bytes:
-        return json.dumps({"version": VERSION, "state": self.node, **more}, separators=(",", ":")).encode()
+        tree = {"version": VERSION, "state": self.node, "replicated": self._replicated, **more}
+        return json.dumps(tree, separators=(",", ":")).encode()
 
     def _take(self, value: Any, path: str, name: str) -> Any:
         kind = type(value)
@@ -138,10 +171,14 @@ class Tree:
         if leaf is not None:
             if leaf.kind == "bytes" and leaf.nbytes <= 64:
                 return {"bytes": base64.b64encode(value).decode()}
-            node: dict[str, Any] = {"array": self._add(leaf, name), "kind": leaf.kind, "type": leaf.spelled}
+            self._share(leaf)
+            added = self._add(leaf, name)
+            node: dict[str, Any] = {"array": added, "kind": leaf.kind, "type": leaf.spelled}
             if leaf.sharding is not None:
                 self.shardings.append(leaf.sharding)
                 node["sharding"] = leaf.sharding.encode()
+            if self._leaves[added].place is not None:
+                node["shared"] = True
             return node
         if id(value) in self._within:
             raise StateError(f"{path} cannot be saved: it holds itself")
@@ -189,54 +226,110 @@ class Tree:
             return key
         raise StateError(f"{path} cannot be saved: it has the key {key!r}; keys are texts and numbers")
 
+    def _share(self, leaf: Leaf) -> None:
+        """Says where it belongs in what all ranks share, if they do."""
+        sharding = leaf.sharding
+        if sharding is None:
+            if self._is_replicated:
+                leaf.place = leaf.shape, (0,) * len(leaf.shape)
+        # A mesh of some ranks only may have a namesake on others, as stages of a pipeline have.
+        elif sharding.of.device_mesh.size() == self._world_size and math.prod(sharding.shape):
+            part = sharding.part(sharding.shape)
+            # Numbers of types that files do not have are several of another, along one more axis.
+            more = leaf.shape[len(sharding.shape) :]
+            if part is not None and part[0] + more == leaf.shape:
+                leaf.place = sharding.shape + more, part[1] + (0,) * len(more)
+                leaf.is_saved_here = part[2] and leaf.nbytes > 0
+
     def _add(self, leaf: Leaf, name: str) -> str:
         if leaf.identity is not None and (known := self._names.get(leaf.identity)) is not None:
             return known
         unique, number = name, 1
-        while unique in self.leaves:
+        while unique in self._leaves:
             number += 1
             unique = f"{name}~{number}"
-        self.leaves[unique] = leaf
+        self._leaves[unique] = leaf
         if leaf.identity is not None:
             self._names[leaf.identity] = unique
         return unique
 
 
 class Saved:
-    """A tree that was read: first `rooms` for its arrays, then, when all are there, `apply`."""
+    """A tree that was read, for a state: first `rooms` for its arrays, then, when all are there, `apply`."""
 
-    def __init__(self, text: bytes, tensors: list[tuple[str, str, list[int]]]) -> None:
+    def __init__(self, text: bytes, tensors: Tensors, shared: Tensors, state: dict[str, Any], whence: str) -> None:
         read = json.loads(text)
         if read["version"] > VERSION:
             raise StateError(f"a newer bedplate saved this state (version {read['version']}): install that one")
         self.header: dict[str, Any] = read
         self.node: dict[str, Any] = read["state"]
-        files = {name: (dtype, shape) for name, dtype, shape in tensors}
+        self._state, self._whence = state, whence
+        self._own = {name: (dtype, shape) for name, dtype, shape in tensors}
+        self._shared = {name: (dtype, shape) for name, dtype, shape in shared}
         self.rooms: dict[str, Room] = {}
-        self._make_rooms(self.node, files)
+        self.requests: list[_core.Request] = []
+        """For each room: the array, where it begins in the whole (not of one that is this rank's own), its shape, address,
+        bytes."""
         self._values: dict[str, Any] = {}
+        self._here: dict[str, Sharding | None] = {}
+        """How the tensors that lay on several ranks lie now."""
         self._sharded: dict[str, Any] = {}
         self._shardings: list[Sharding] | None = None
 
-    def _make_rooms(self, node: Any, files: dict[str, tuple[str, list[int]]]) -> None:
+    @property
+    def own(self) -> list[str]:
+        """The parts that are each rank's own."""
+        return [name for name in self.node if name not in self.header.get("replicated", ())]
+
+    def make_rooms(self) -> None:
+        for node in self.node.values():
+            self._make_rooms(node)
+
+    def _make_rooms(self, node: Any) -> None:
         if isinstance(node, list):
             for item in node:
-                self._make_rooms(item, files)
+                self._make_rooms(item)
         elif isinstance(node, dict):
-            if "array" in node and isinstance(node["array"], str):
-                if node["array"] not in self.rooms:
-                    dtype, shape = files[node["array"]]
-                    self.rooms[node["array"]] = room_for(node["kind"], node["type"], dtype, shape)
-                return
-            for item in node.values():
-                self._make_rooms(item, files)
+            if "array" not in node or not isinstance(node["array"], str):
+                for item in node.values():
+                    self._make_rooms(item)
+            elif node["array"] not in self.rooms:
+                self._make_room(node)
 
-    def requests(self) -> list[tuple[str, int, int]]:
-        return [(name, room.address, room.nbytes) for name, room in self.rooms.items()]
+    def _make_room(self, node: dict[str, Any]) -> None:
+        name, is_shared = node["array"], "shared" in node
+        found = (self._shared if is_shared else self._own).get(name)
+        if found is None:
+            raise StateError(f"{self._whence} has no array {name!r}, which its tree names")
+        dtype, shape = found
+        offset = [0] * len(shape) if is_shared else None
+        if "sharding" in node:
+            sharding = Sharding.decode(node["sharding"])
+            here = self._here[name] = self._how(sharding, is_shared)
+            part = here.part(sharding.shape) if here is not None and is_shared else None
+            if part is not None and offset is not None:
+                shape[: len(sharding.shape)], offset[: len(sharding.shape)] = part[0], part[1]
+            elif here is not None and is_shared:
+                raise StateError(
+                    f"{self._whence} has tensors {sharding}, and here they are cut {here}: shard them as they were"
+                )
+        room = self.rooms[name] = room_for(node["kind"], node["type"], dtype, shape)
+        self.requests.append((name, offset, shape, room.address, room.nbytes))
 
-    def apply(self, state: dict[str, Any], whence: str, strict: bool) -> None:
+    def _how(self, sharding: Sharding, is_shared: bool) -> Sharding | None:
+        """How a tensor lies here that lay so; `None` where all tensors of the state are whole, and this one can be too."""
+        if self._shardings is None:
+            self._shardings = Tree(self._state).shardings
+        if is_shared and not self._shardings:
+            return None
+        try:
+            return sharding.here(self._shardings, is_shared)
+        except ValueError as error:
+            raise StateError(f"{self._whence} does not fit the state: {error}") from None
+
+    def apply(self, strict: bool) -> None:
         """Puts everything into its place. Nothing is touched before names and shapes of plain arrays were compared."""
-        self._state, self._whence = state, whence
+        state, whence = self._state, self._whence
         new, gone = state.keys() - self.node.keys(), self.node.keys() - state.keys()
         if strict and (new or gone):
             said = [f"state[{name!r}] is not in it" for name in sorted(new)]
@@ -283,15 +376,11 @@ class Saved:
         name = node["array"]
         if name not in self._values:
             self._values[name] = self.rooms[name].finish()
-        if "sharding" not in node:
+        here = self._here.get(name)
+        if here is None:
             return self._values[name]
         if name not in self._sharded:
-            if self._shardings is None:
-                self._shardings = Tree(self._state).shardings
-            try:
-                self._sharded[name] = Sharding.decode(node["sharding"]).whole(self._values[name], self._shardings)
-            except ValueError as error:
-                raise StateError(f"{self._whence} does not fit the state: {error}") from None
+            self._sharded[name] = Sharding.decode(node["sharding"]).whole(self._values[name], here)
         return self._sharded[name]
 
     def _put(self, target: Any, node: Any, path: str, whence: str) -> Any:

@@ -38,7 +38,9 @@ def lightning(dir: str | os.PathLike[str], **options: Any) -> Any:
                     f"fit(ckpt_path={trainer.ckpt_path!r}) and bedplate's callback would both resume: leave ckpt_path out, "
                     "and load weights to begin with into the module"
                 )
-            self.guard = Guard(dir, _lightning_state(trainer, pl_module, self), **options).start()
+            same = ["module", "optimizers"] if type(trainer.strategy).__name__ == "DDPStrategy" else []
+            state = _lightning_state(trainer, pl_module, self)
+            self.guard = Guard(dir, state, **{"replicated": same, **options}).start()
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             # Lightning's own handler would end this rank alone, in the middle of what the others do together.

@@ -3,7 +3,7 @@
 
 mod memory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,8 +49,8 @@ struct Writer {
     written: Arc<AtomicU64>,
 }
 
-/// A tensor to save: name, type, shape.
-type Piece = (String, String, Vec<u64>);
+/// A tensor to read: name, where it begins in the whole (not told for one that is the rank's own), shape, address, bytes.
+type Wanted = (String, Option<Vec<u64>>, Vec<u64>, usize, usize);
 
 /// What a resume found: step, generation, metrics as JSON; and each newer one that was passed over, with why.
 type Resumed = (Option<(u64, u64, String)>, Vec<(String, String)>);
@@ -97,27 +97,20 @@ impl Writer {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Saves a rank's part durably: tensors, of which the snapshot has one array each; it may still be made meanwhile. Gives
-    /// bytes that were written, and bytes that were as before.
+    /// Saves a rank's part durably: its tree, and the arrays of a snapshot, which may still be made meanwhile. `agreed` is what
+    /// this rank takes for the same on all ranks. Gives bytes that were written, and bytes that were as before.
     fn save_part(
         &self,
         py: Python<'_>,
         save: (u64, u32, u32),
         rank: u32,
         tree: &[u8],
-        tensors: Vec<Piece>,
+        agreed: &[u8],
         snapshot: &memory::Snapshot,
     ) -> PyResult<(u64, u64)> {
-        let mut state = store::State { tensors: Vec::new(), blobs: vec![(TREE, tree)] };
         let arrays = snapshot.arrays();
-        if arrays.len() != tensors.len() {
-            let (have, want) = (arrays.len(), tensors.len());
-            return Err(PyValueError::new_err(format!("a snapshot of {have} arrays was given for {want} tensors")));
-        }
-        for ((name, dtype, shape), array) in tensors.iter().zip(&arrays) {
-            let (dtype, data) = (element(name, dtype)?, store::Data::Coming(array));
-            state.tensors.push(store::Tensor { name, dtype, shape: shape.clone(), global: None, data });
-        }
+        let tensors = arrays.iter().map(memory::Array::tensor).collect();
+        let state = store::State { tensors, blobs: vec![(TREE, tree)], agreed: Some(agreed) };
         let saved = py.detach(|| self.lock().save_part(at(save), rank, &state)).map_err(raised)?;
         Ok((saved.written, saved.linked))
     }
@@ -170,39 +163,37 @@ impl Writer {
         Ok(pruning.told)
     }
 
-    /// Reads the newest checkpoint that is whole. `load(step, tree, tensors)` makes room: it is given the rank's tree and
-    /// its tensors (name, type, shape), and gives the address and the bytes of an array for each of those that it wants, by
-    /// name. It may be called again, for an older checkpoint, when this one turns out to be damaged: it applies nothing.
+    /// Reads the newest checkpoint that is whole. `load(step, ranks, tree, own, shared)` makes room: it is given the rank's
+    /// tree, the tensors (name, type, shape) that are this rank's own and those that all share, and gives room for those that
+    /// it wants. Where another number of ranks has saved it, the tree is that of rank 0. It may be called again, for an older
+    /// checkpoint, when this one turns out to be damaged: it applies nothing.
     fn resume(&self, py: Python<'_>, rank: u32, world_size: u32, load: Py<PyAny>) -> PyResult<Resumed> {
         let mut thrown = None;
         let found = py.detach(|| {
             let mut writer = self.lock();
             let resume = writer.store().clone().resume_with(|checkpoint| {
                 let ranks = checkpoint.manifest().world_size();
-                if ranks != world_size {
-                    return Err(Error::Input(format!(
-                        "{} was saved by {ranks} ranks, and {world_size} would resume it: start {ranks}, or give a run of \
-                         another size a folder of its own",
-                        checkpoint.place()
-                    )));
-                }
+                let rank = if ranks == world_size { rank } else { 0 };
                 let tree = checkpoint.blob(rank, TREE)?;
-                let records = &checkpoint.parts()[rank as usize].tensors;
-                let wanted = Python::attach(|py| -> PyResult<Vec<(String, usize, usize)>> {
-                    let tensors: Vec<(&str, &str, &[u64])> = records
-                        .iter()
-                        .map(|record| (&*record.name, record.dtype.name(), &*record.shape))
-                        .collect();
-                    load.call1(py, (checkpoint.id().step, PyBytes::new(py, &tree), tensors))?.extract(py)
+                let told =
+                    |record: &store::Record| (record.name.clone(), record.dtype.name(), record.whole_shape().to_vec());
+                let records = checkpoint.parts().iter().flat_map(|part| &part.tensors);
+                let shared: BTreeSet<_> = records.filter(|record| record.global.is_some()).map(told).collect();
+                let records = checkpoint.parts()[rank as usize].tensors.iter();
+                let own: Vec<_> = records.filter(|record| record.global.is_none()).map(told).collect();
+                let wanted = Python::attach(|py| -> PyResult<Vec<Wanted>> {
+                    let tree = PyBytes::new(py, &tree);
+                    let shared: Vec<_> = shared.into_iter().collect();
+                    load.call1(py, (checkpoint.id().step, ranks, tree, own, shared))?.extract(py)
                 });
                 let wanted = wanted.map_err(|error| {
                     thrown = Some(error);
                     Error::Input("the state could not take it".to_owned())
                 })?;
-                let requests = wanted.iter().map(|(name, address, bytes)| store::Request {
+                let requests = wanted.iter().map(|(name, offset, shape, address, bytes)| store::Request {
                     name,
-                    rank: Some(rank),
-                    region: None,
+                    rank: offset.is_none().then_some(rank),
+                    region: offset.clone().map(|offset| store::Region { offset, shape: shape.clone() }),
                     into: memory::writable(*address, *bytes),
                 });
                 checkpoint.read(requests.collect())

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::{ptr, slice, thread};
 
-use bedplate_checkpoint::{Coming, file_order};
+use bedplate_checkpoint::{Coming, DType, Data, Global, Tensor, file_order};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -113,6 +113,11 @@ const FIRST: usize = 1 << 20;
 
 /// An array of a [`Snapshot`].
 struct Part {
+    name: String,
+    dtype: DType,
+    shape: Vec<u64>,
+    /// Where it belongs, when it is not this rank's own.
+    global: Option<Global>,
     /// Where it is in Python; 0 when Python copies it.
     from: usize,
     to: usize,
@@ -141,6 +146,10 @@ impl Part {
     }
 }
 
+/// An array as Python gives it: name, type, shape; where it belongs, when it is not this rank's own (the shape of the whole, and
+/// where it begins in that); from where it is copied, 0 when Python does that; to where; its bytes.
+type Given = (String, String, Vec<u64>, Option<(Vec<u64>, Vec<u64>)>, usize, usize, usize);
+
 /// A copy of a state's arrays in memory of our own, which is saved while it is made.
 #[pyclass(frozen, module = "bedplate._core")]
 pub(crate) struct Snapshot {
@@ -157,23 +166,22 @@ pub(crate) struct Snapshot {
 
 #[pymethods]
 impl Snapshot {
-    /// For arrays (name, type, shape, from, to, bytes): `from` is 0 for those that Python copies, `to` is within `memory`.
+    /// For arrays whose `to` is within `memory`.
     #[new]
-    fn new(memory: Py<Memory>, arrays: Vec<(String, String, Vec<u64>, usize, usize, usize)>) -> PyResult<Self> {
+    fn new(memory: Py<Memory>, arrays: Vec<Given>) -> PyResult<Self> {
         let (start, end) = (memory.get().address, memory.get().address + memory.get().nbytes);
-        let mut parts = Vec::with_capacity(arrays.len());
-        let mut named = Vec::with_capacity(arrays.len());
+        let mut parts: Vec<Part> = Vec::with_capacity(arrays.len());
         let mut chunk = 0;
-        for (name, dtype, shape, from, to, bytes) in &arrays {
-            let (from, to, bytes) = (*from, *to, *bytes);
+        for (name, dtype, shape, place, from, to, bytes) in arrays {
             if to < start || to.checked_add(bytes).is_none_or(|past| past > end) {
                 return Err(PyValueError::new_err(format!("`{name}` is not within the memory of the snapshot")));
             }
-            let part = Part { from, to, bytes, chunk };
+            let global = place.map(|(shape, offset)| Global { shape, offset });
+            let part = Part { dtype: element(&name, &dtype)?, name, shape, global, from, to, bytes, chunk };
             chunk = part.chunks().end;
             parts.push(part);
-            named.push((&**name, element(name, dtype)?, &**shape));
         }
+        let named: Vec<_> = parts.iter().map(|part| (&*part.name, part.dtype, &*part.shape)).collect();
         let order = file_order(&named);
         let copied = (0..chunk).map(|_| AtomicBool::new(false)).collect();
         Ok(Self { _memory: memory, parts, order, copied, given_up: Mutex::new(false), changed: Condvar::new() })
@@ -265,6 +273,14 @@ impl Snapshot {
 pub(crate) struct Array<'a> {
     snapshot: &'a Snapshot,
     part: &'a Part,
+}
+
+impl Array<'_> {
+    pub(crate) fn tensor(&self) -> Tensor<'_> {
+        let Part { name, dtype, shape, global, .. } = self.part;
+        let (shape, global, data) = (shape.clone(), global.clone(), Data::Coming(self));
+        Tensor { name, dtype: *dtype, shape, global, data }
+    }
 }
 
 impl Coming for Array<'_> {

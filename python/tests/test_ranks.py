@@ -17,7 +17,7 @@ SCRIPT = """
     state = {"w": np.zeros(1000) + rank}
     every = sys.argv[2] if len(sys.argv) > 2 else None
     every = int(every) if every and every.isdigit() else every
-    with bedplate.Guard(sys.argv[1], state, every=every, rank_deadline=float(os.environ.get("DEADLINE", 15))) as guard:
+    with bedplate.Guard(sys.argv[1], state, every=every, rank_deadline=float(os.environ.get("DEADLINE", 60))) as guard:
         print("started after", guard.last_step, state["w"][0], flush=True)
         for step in guard.resume(range(100000)):
             # Ranks of different speed, as they are where nothing holds them in step.
@@ -96,7 +96,7 @@ TORCH = """
     rank = dist.get_rank()
     state = {"w": torch.zeros(1000) + rank}
     together = "together" in sys.argv
-    with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=2) as guard:
+    with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=float(os.environ.get("DEADLINE", 60))) as guard:
         print("started after", guard.last_step, float(state["w"][0]), "in process", os.getpid(), flush=True)
         for step in guard.resume(range(100000)):
             time.sleep(0.02)
@@ -135,7 +135,7 @@ def test_ranks_of_torch_agree_through_its_store_and_leave_no_file_for_that(job, 
 
 @pytest.mark.parametrize("dead", [0, 1], ids=["the-rank-that-has-the-store", "another"])
 def test_a_rank_of_torch_that_dies_leaves_the_checkpoint_before_whole(job, dead):
-    ranks = gloo(job)
+    ranks = gloo(job, DEADLINE="2")
     for rank in ranks:
         rank.until("saved step")
     ranks[dead].send(signal.SIGKILL).ended()
@@ -155,7 +155,7 @@ JAX = """
     import jax.numpy as jnp
     import bedplate
     state = {"w": jnp.zeros(1000) + jax.process_index()}
-    with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=5) as guard:
+    with bedplate.Guard(sys.argv[1], state, every=5, rank_deadline=60) as guard:
         print("started after", guard.last_step, float(guard.state["w"][0]), flush=True)
         for step in guard.resume(range(100000)):
             time.sleep(0.02)
@@ -207,15 +207,19 @@ FSDP = """
     torch.manual_seed(1)
     model = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.ReLU(), torch.nn.Linear(7, 3))
     mesh = dist.init_device_mesh("cpu", (1, size), mesh_dim_names=("copies", "parts")) if "hybrid" in sys.argv else None
-    if "whole" not in sys.argv:
+    if "ddp" in sys.argv:
+        model = torch.nn.parallel.DistributedDataParallel(model)
+    elif "whole" not in sys.argv:
         fully_shard(model, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), 0.1)
     state = {"model": model, "optimizer": optimizer}
     last = int(sys.argv[2])
-    with bedplate.Guard(sys.argv[1], state, every=None, rank_deadline=30) as guard:
+    replicated = state if "alike" in sys.argv else ()
+    with bedplate.Guard(sys.argv[1], state, replicated=replicated, every=None, rank_deadline=60) as guard:
         print("started after", guard.last_step, flush=True)
         for step in guard.resume(range(10)):
-            x = torch.randn(4, 5, generator=torch.Generator().manual_seed(10 * step + rank))
+            seed = 10 * step if "alike" in sys.argv else 10 * step + rank
+            x = torch.randn(4, 5, generator=torch.Generator().manual_seed(seed))
             loss = model(x).pow(2).sum()
             loss.backward()
             optimizer.step()
@@ -244,22 +248,94 @@ def test_what_fsdp_has_sharded_is_saved_by_its_ranks_and_goes_on_to_the_same_bit
 def test_a_state_that_is_sharded_otherwise_is_told_so(job):
     ended = gloo(job, "4", script=FSDP)
     assert [rank.ended() for rank in ended] == [143] * 2, ended[0].text()
-    for how in ("whole", "hybrid"):
-        other = gloo(job, "-1", how, script=FSDP)
-        # Who comes to it second may be ended by gloo, when the first is gone.
-        assert 0 not in [rank.ended() for rank in other], other[0].text()
-        said = "".join(rank.text() for rank in other)
-        assert "it has tensors as Shard(dim=0) on the ranks [0, 1], and here nothing lies so" in said
+    other = gloo(job, "-1", "hybrid", script=FSDP)
+    # Who comes to it second may be ended by gloo, when the first is gone.
+    assert 0 not in [rank.ended() for rank in other], other[0].text()
+    said = "".join(rank.text() for rank in other)
+    assert "it has tensors as Shard(dim=0) on the ranks [0, 1], and here nothing lies so" in said
     (alone,) = gloo(job, "-1", size=1, script=FSDP)
     assert alone.ended() == 1
     assert "was saved by 2 ranks, and 1 would resume it" in alone.text()
+    assert "its own state['model'] and state['optimizer']" in alone.text()
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_other_numbers_of_ranks_go_on_to_the_same_bits(job, tmp_path, how):
+    """Half of the machines were reclaimed, and the job came back with what was left."""
+    # All ranks see the same data: then the mean of their gradients has the same bits for 1, 2 and 4.
+    whole = gloo(job, "-1", "alike", how, script=FSDP, folder=tmp_path / "whole")
+    assert [rank.ended() for rank in whole] == [0] * 2, whole[0].text()
+    steps = []
+    for size, last in ((2, 2), (4, 5), (1, 7), (2, -1)):
+        ranks = gloo(job, str(last), "alike", how, size=size, script=FSDP)
+        assert [rank.ended() for rank in ranks] == [0 if last < 0 else 143] * size, "".join(rank.text() for rank in ranks)
+        assert len({tuple(rank.said("step ")) for rank in ranks}) == 1
+        steps += ranks[0].said("step ")
+    assert steps == whole[0].said("step ")
+
+
+def test_a_model_that_was_sharded_is_whole_where_nothing_is(job):
+    ended = gloo(job, "5", "alike", script=FSDP)
+    assert [rank.ended() for rank in ended] == [143] * 2, ended[0].text()
+    (alone,) = gloo(job, "-1", "alike", "whole", size=1, script=FSDP)
+    assert alone.ended() == 0, alone.text()
+    assert alone.said("finished") == ["finished ['Tensor']"]
+
+
+REPLICATED = """
+    import os, sys
+    import numpy as np
+    import bedplate
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    other = int(os.environ.get("OTHER", 0))
+    w = [np.full((512, 1024), float(at)) for at in range(4)] + [np.full(4 + other * rank, 4.0)]
+    state = {"w": w, "mine": np.full(3, float(rank))}
+    with bedplate.Guard(sys.argv[1], state, replicated=["w"], every=None) as guard:
+        print("started after", guard.last_step, [float(one.max()) for one in state["w"]], state["mine"][0], flush=True)
+        guard.step((guard.last_step or 0) + 1)
+"""
+
+
+def replicated(job, size=3, **environment):
+    return [job(script=REPLICATED, RANK=str(rank), WORLD_SIZE=str(size), **environment) for rank in range(size)]
+
+
+def test_what_is_the_same_on_all_ranks_is_written_once(job, tmp_path):
+    """Eight processes of DDP wrote eight copies of the model, and the grace was over after the third."""
+    ranks = replicated(job)
+    assert [rank.ended() for rank in ranks] == [0] * 3, ranks[0].text()
+    written = [sum(file.stat().st_size for file in tmp_path.glob(f"run/step-*/*rank-0000{rank}*")) for rank in range(3)]
+    assert 16 << 20 <= sum(written) < 17 << 20, written
+    assert all(size > 4 << 20 for size in written), "each rank writes some of it"
+    again = replicated(job)
+    assert [rank.ended() for rank in again] == [0] * 3, again[0].text()
+    for number, rank in enumerate(again):
+        assert rank.said("started after") == [f"started after 1 [0.0, 1.0, 2.0, 3.0, 4.0] {float(number)}"]
+    other = replicated(job, size=2)
+    assert [rank.ended() for rank in other] == [1] * 2
+    assert "was saved by 3 ranks, and 2 would resume it" in other[0].text()
+    assert "its own state['mine']:" in other[0].text()
+
+
+def test_what_is_called_the_same_and_is_not_is_told_and_not_published(job, tmp_path):
+    ranks = replicated(job, OTHER="1")
+    assert 0 not in [rank.ended() for rank in ranks]
+    assert any("do not have alike what all ranks share" in rank.text() for rank in ranks), ranks[0].text()
+    assert not list(tmp_path.glob("run/step-*-g????????/manifest.json"))
 
 
 def elastic(job, tmp_path):
     """Two ranks that torchrun starts, and starts anew when one dies."""
     worker = tmp_path / "worker.py"
-    prefix = "start {os.environ['TORCHELASTIC_RESTART_COUNT']} rank {rank}:"
-    worker.write_text(textwrap.dedent(TORCH).replace('print("', f'print(f"{prefix}", "'))
+    # Both write to one log: each line at once.
+    worker.write_text(
+        textwrap.dedent("""
+            def print(*words, flush):
+                start = f"start {os.environ['TORCHELASTIC_RESTART_COUNT']} rank {rank}:"
+                os.write(1, (" ".join(map(str, [start, *words])) + "\\n").encode())
+        """)
+        + textwrap.dedent(TORCH)
+    )
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2", str(worker)]
     run = f"import os, sys; os.execv({sys.executable!r}, [{sys.executable!r}, *{command!r}, *sys.argv[1:]])"
     # Otherwise the store of the start before is used again, and a rank that is quick connects to where the dead one was.

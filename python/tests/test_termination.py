@@ -72,6 +72,17 @@ def test_a_signal_while_a_save_is_being_written_saves_the_step_that_it_comes_in_
     assert again.said(f"started after {last}"), again.text()
 
 
+def test_old_checkpoints_are_left_to_the_next_run_when_the_process_has_to_end(job, tmp_path):
+    """The state was durable, and the grace was over while the one before it was removed: 137 instead of 143."""
+    arguments = ("--every", "4", "--keep", "1")
+    one = job(*arguments, "--slow", "0.3", "--steps", "100000").until("in step 6")
+    assert one.send(signal.SIGTERM).ended() == 143, one.text()
+    assert len(list(tmp_path.glob("run/step-*"))) == 2, one.text()
+    again = job(*arguments, "--steps", "20")
+    assert again.ended() == 0, again.text()
+    assert len(list(tmp_path.glob("run/step-*"))) == 1, again.text()
+
+
 def test_an_operator_that_takes_small_codes_for_a_failure_can_be_told_another(job):
     one = job("--exit-code", "130", "--slow", "0.05", "--steps", "100000").until("in step 2")
     assert one.send(signal.SIGTERM).ended() == 130, one.text()

@@ -46,7 +46,7 @@ impl Run {
                     tensors.push(counter);
                 }
                 let blobs = vec![("loader", &b"shard 17"[..])];
-                writer.save_part(save, rank as u32, &State { tensors, blobs }).unwrap();
+                writer.save_part(save, rank as u32, &State { tensors, blobs, ..State::default() }).unwrap();
             }
             let metrics = [("loss".to_owned(), loss), ("accuracy".to_owned(), 0.9)].into();
             let user = [("git".to_owned(), "b6b063d".into())].into_iter().collect();
@@ -275,7 +275,7 @@ fn names_that_would_write_to_the_terminal_are_shown_harmless() {
     let mut writer = store.take_over("a\u{1b}[2Jb", "me", 0).unwrap();
     let tensor =
         Tensor { name: "w\u{1b}]0;x\u{7}", dtype: DType::U8, shape: vec![1], global: None, data: Data::There(&[1]) };
-    writer.save(1, &State { tensors: vec![tensor], blobs: vec![] }, &Info::default()).unwrap();
+    writer.save(1, &State { tensors: vec![tensor], ..State::default() }, &Info::default()).unwrap();
     for command in ["ls", "show"] {
         assert!(!run.bedplate(&[command, "hostile"]).contains('\u{1b}'));
     }
@@ -300,7 +300,11 @@ impl Bucket {
             };
             let base =
                 Tensor { name: "base", dtype: DType::U8, shape: vec![64], global: None, data: Data::There(&frozen) };
-            let state = State { tensors: vec![tensor("weight", &weight), base], blobs: vec![("loader", b"shard 17")] };
+            let state = State {
+                tensors: vec![tensor("weight", &weight), base],
+                blobs: vec![("loader", b"shard 17")],
+                ..State::default()
+            };
             let metrics = [("loss".to_owned(), loss)].into();
             let info = Info { created: 1_790_000_000 + step, metrics, ..Info::default() };
             writer.save(step, &state, &info).unwrap();

@@ -210,6 +210,9 @@ pub struct Part {
     pub rank: u32,
     /// How many ranks save together.
     pub world_size: u32,
+    /// The checksum of what the rank takes for the same on all ranks: it is the same in all parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<Digest>,
     /// Files with its data, in the checkpoint's folder.
     pub files: Vec<DataFile>,
     /// Tensors, by name.
@@ -395,6 +398,9 @@ pub(crate) fn check_parts(manifest: &Manifest, parts: &[Part]) -> Result<(), Str
                 "the part of rank {rank} is of another save: (run, step, writer, attempt, rank, ranks) is {found:?}, not {wanted:?}"
             ));
         }
+    }
+    if let Some(other) = parts.iter().find(|part| part.agreed != parts[0].agreed) {
+        return Err(format!("the ranks 0 and {} do not have alike what all ranks share", other.rank));
     }
     let mut shards: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in parts.iter().flat_map(|part| &part.tensors).filter(|record| record.global.is_some()) {

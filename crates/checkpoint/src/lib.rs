@@ -27,7 +27,7 @@
 //!     None => (0, vec![0; 4096]),
 //! };
 //! let tensor = Tensor { name: "weight", dtype: DType::F32, shape: vec![32, 32], global: None, data: Data::There(&weight) };
-//! writer.save(step + 1, &State { tensors: vec![tensor], blobs: vec![] }, &Info::default())?;
+//! writer.save(step + 1, &State { tensors: vec![tensor], ..State::default() }, &Info::default())?;
 //! # Ok(())
 //! # }
 //! ```

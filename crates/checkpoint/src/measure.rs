@@ -158,7 +158,7 @@ mod tests {
             global: None,
             data: Data::There(&data),
         };
-        writer.save(1, &State { tensors: vec![tensor], blobs: vec![] }, &Info::default()).unwrap();
+        writer.save(1, &State { tensors: vec![tensor], ..State::default() }, &Info::default()).unwrap();
         assert!(written.load(Ordering::Relaxed) >= data.len() as u64);
         let before = std::fs::read_dir(folder.path()).unwrap().count();
         assert!(store.measure(1, Duration::ZERO).unwrap() > 0.0);

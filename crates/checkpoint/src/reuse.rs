@@ -57,6 +57,7 @@ mod tests {
             attempt: 0,
             rank: 0,
             world_size: 1,
+            agreed: None,
             files: (0..files).map(file).collect(),
             tensors: Vec::new(),
             blobs: Vec::new(),

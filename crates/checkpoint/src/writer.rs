@@ -47,6 +47,9 @@ pub struct State<'a> {
     pub tensors: Vec<Tensor<'a>>,
     /// Opaque bytes, by name: random number generators, positions in the data, pickles.
     pub blobs: Vec<(&'a str, &'a [u8])>,
+    /// What this rank takes for the same on all ranks, in any form: a step is not published where they differ. Who leaves a
+    /// tensor to another rank to save says so here, or it would be missed when it is read.
+    pub agreed: Option<&'a [u8]>,
 }
 
 /// What is told of a step.
@@ -297,7 +300,7 @@ impl Writer {
         if self.store.steps()?.contains(&id) {
             return Err(Error::AlreadyPublished { path: self.store.place(), id });
         }
-        match self.write_part(save, rank, &items) {
+        match self.write_part(save, rank, &items, state.agreed) {
             Ok((part, saved)) => {
                 self.previous.insert(rank, part);
                 Ok(saved)
@@ -324,7 +327,7 @@ impl Writer {
         self.store.discard(&self.staging(save))
     }
 
-    fn write_part(&self, save: Save, rank: u32, items: &[Item<'_>]) -> Result<(Part, Saved)> {
+    fn write_part(&self, save: Save, rank: u32, items: &[Item<'_>], agreed: Option<&[u8]>) -> Result<(Part, Saved)> {
         let files = &*self.store.files;
         let staging = self.staging(save);
         match files.create_folder(&staging) {
@@ -340,6 +343,7 @@ impl Writer {
             attempt: save.attempt,
             rank,
             world_size: save.world_size,
+            agreed: agreed.map(Digest::of),
             files: Vec::new(),
             tensors: Vec::new(),
             blobs: Vec::new(),

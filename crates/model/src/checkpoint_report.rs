@@ -28,7 +28,7 @@ pub struct CheckpointReport {
     #[schemars(extend("format" = "date-time"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved_at: Option<String>,
-    /// Bytes of the state of one rank.
+    /// Bytes that the rank which tells this saves.
     pub state_bytes: u64,
     /// Seconds from the beginning of a save until it is durable: of the last one, or what a measurement at the start says.
     #[schemars(range(min = 0, max = 86_400))]

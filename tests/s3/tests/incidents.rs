@@ -44,7 +44,7 @@ impl Model {
     fn state(&self) -> State<'_> {
         let shape = vec![self.weight.len() as u64 / 4];
         let weight = Tensor { name: "weight", dtype: DType::F32, shape, global: None, data: Data::There(&self.weight) };
-        State { tensors: vec![weight], blobs: vec![("rng", &self.rng)] }
+        State { tensors: vec![weight], blobs: vec![("rng", &self.rng)], ..State::default() }
     }
 }
 
@@ -143,7 +143,7 @@ fn ranks_that_publish_at_once_publish_one_checkpoint() {
                     let global = Some(Global { shape: vec![4, 64], offset: vec![rank, 0] });
                     let tensor =
                         Tensor { name: "w", dtype: DType::U8, shape: vec![1, 64], global, data: Data::There(&data) };
-                    let state = State { tensors: vec![tensor], blobs: vec![] };
+                    let state = State { tensors: vec![tensor], ..State::default() };
                     writer.save_part(one(1, 4), rank as u32, &state).unwrap();
                     loop {
                         match writer.publish(one(1, 4), rank as u32, &Info::default(), Depth::Structure).unwrap() {

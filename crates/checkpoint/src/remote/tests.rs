@@ -146,7 +146,9 @@ fn save(writer: &mut Writer, step: u64) -> crate::Result<()> {
     let data = weight(step);
     let tensor =
         Tensor { name: "w", dtype: DType::U8, shape: vec![data.len() as u64], global: None, data: Data::There(&data) };
-    writer.save(step, &State { tensors: vec![tensor], blobs: vec![("b", b"x")] }, &Info::default()).map(|_| ())
+    writer
+        .save(step, &State { tensors: vec![tensor], blobs: vec![("b", b"x")], ..State::default() }, &Info::default())
+        .map(|_| ())
 }
 
 fn last_one() -> Retention {

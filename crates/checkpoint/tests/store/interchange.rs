@@ -83,7 +83,7 @@ fn an_export_is_one_file_with_every_tensor_whole() {
         let seed = [7 + rank as u8];
         let own = Tensor { name: "seed", dtype: DType::U8, shape: vec![], global: None, data: Data::There(&seed) };
         let blobs = vec![("rng", &b"x"[..])];
-        writer.save_part(save, rank, &State { tensors: vec![shard, own], blobs }).unwrap();
+        writer.save_part(save, rank, &State { tensors: vec![shard, own], blobs, ..State::default() }).unwrap();
     }
     writer.publish(save, 0, &info(1), Depth::Data).unwrap();
     let checkpoint = store.checkpoint(id(1, 1)).unwrap();
@@ -118,7 +118,7 @@ fn what_is_the_same_in_two_checkpoints_is_known_however_it_was_saved() {
             let global = Some(Global { shape: vec![10, 10], offset: vec![at, 0] });
             let data = &data[at as usize * 10..(at + rows) as usize * 10];
             let tensor = Tensor { name: "w", dtype: DType::U8, shape: vec![rows, 10], global, data: Data::There(data) };
-            writer.save_part(save, rank, &State { tensors: vec![tensor], blobs: vec![] }).unwrap();
+            writer.save_part(save, rank, &State { tensors: vec![tensor], ..State::default() }).unwrap();
         }
         writer.publish(save, 0, &info(step), Depth::Data).unwrap();
     }
@@ -150,7 +150,7 @@ fn the_reader_in_the_description_of_the_format_reads_shards_and_scalars() {
             let scalar =
                 Tensor { name: "step", dtype: DType::I64, shape: vec![], global: None, data: Data::There(&number) };
             let tensors = if rank == 0 { vec![shard, scalar] } else { vec![shard] };
-            writer.save_part(save, rank, &State { tensors, blobs: vec![] }).unwrap();
+            writer.save_part(save, rank, &State { tensors, ..State::default() }).unwrap();
         }
         writer.publish(save, 0, &info(step), Depth::Data).unwrap();
     }

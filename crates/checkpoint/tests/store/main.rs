@@ -83,7 +83,11 @@ impl Model {
             global: None,
             data: Data::There(data),
         });
-        State { tensors: tensors.collect(), blobs: self.blobs.iter().map(|(name, data)| (*name, &**data)).collect() }
+        State {
+            tensors: tensors.collect(),
+            blobs: self.blobs.iter().map(|(name, data)| (*name, &**data)).collect(),
+            ..State::default()
+        }
     }
 
     /// Reads everything that a rank saved, and compares it with what it was. A difference is the one thing that must not be.

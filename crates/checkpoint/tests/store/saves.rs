@@ -149,7 +149,7 @@ fn a_model_of_many_small_tensors_is_not_read_by_a_request_for_each() {
         global: None,
         data: Data::There(bytes),
     });
-    take_over(&store).save(1, &State { tensors: tensors.collect(), blobs: vec![] }, &info(1)).unwrap();
+    take_over(&store).save(1, &State { tensors: tensors.collect(), ..State::default() }, &info(1)).unwrap();
     let read = |names: &[usize]| {
         let resume = store.resume_with(|checkpoint| {
             let before = reads.count.load(Ordering::Relaxed);
@@ -188,7 +188,7 @@ fn a_slice_reads_the_blocks_it_touches_and_no_others() {
     let data: Vec<u8> = (0..rows * columns).map(|byte| (byte % 251) as u8).collect();
     let tensor =
         Tensor { name: "w", dtype: DType::U8, shape: vec![rows, columns], global: None, data: Data::There(&data) };
-    let state = State { tensors: vec![tensor], blobs: vec![] };
+    let state = State { tensors: vec![tensor], ..State::default() };
     take_over(&store).save(1, &state, &info(1)).unwrap();
     let checkpoint = store.checkpoint(id(1, 1)).unwrap();
     let read = |region: Region, step: usize| {
@@ -260,7 +260,7 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     ];
     let mut text = Vec::new();
     for tensors in cases {
-        let error = writer.save(1, &State { tensors, blobs: vec![] }, &Info::default()).unwrap_err();
+        let error = writer.save(1, &State { tensors, ..State::default() }, &Info::default()).unwrap_err();
         text.push(told(&error, &folder));
     }
     insta::assert_snapshot!(text.join("\n"), @r"

@@ -29,7 +29,7 @@ impl Matrix {
             let global = Some(Global { shape: vec![self.rows, self.columns], offset: region.offset.clone() });
             let tensor =
                 Tensor { name: "m", dtype: DType::U32, shape: region.shape.clone(), global, data: Data::There(&data) };
-            writer.save_part(save, rank, &State { tensors: vec![tensor], blobs: vec![] })?;
+            writer.save_part(save, rank, &State { tensors: vec![tensor], ..State::default() })?;
         }
         writer.publish(save, 0, &info(1), Depth::Data)
     }
@@ -208,4 +208,26 @@ fn ranks_that_all_try_to_publish_all_learn_that_it_is_published() {
         assert!(published >= 1, "whoever saves last publishes");
         assert_eq!(resumed(&store, 4).unwrap(), (Some(step), vec![]));
     }
+}
+
+/// A rank left a tensor to another, which did not have it: nobody saw that before the resume.
+#[test]
+fn a_step_on_which_ranks_do_not_agree_is_not_published() {
+    let (_folder, store) = folder_in_memory();
+    let mut writer = take_over(&store);
+    for (step, agreed) in [(1, [Some("a"), Some("a")]), (2, [Some("a"), Some("b")]), (3, [Some("a"), None])] {
+        let save = one(step, 2);
+        for (rank, agreed) in (0..).zip(agreed) {
+            let state = State { agreed: agreed.map(str::as_bytes), blobs: vec![("b", b"x")], ..State::default() };
+            writer.save_part(save, rank, &state).unwrap();
+        }
+        let published = writer.publish(save, 0, &info(step), Depth::Structure);
+        if agreed[0] == agreed[1] {
+            assert_eq!(published.unwrap(), Publication::Published(id(step, 1)));
+        } else {
+            let said = published.unwrap_err().to_string();
+            assert!(said.contains("the ranks 0 and 1 do not have alike what all ranks share"), "{said}");
+        }
+    }
+    assert_eq!(store.steps().unwrap(), [id(1, 1)]);
 }
