@@ -4,6 +4,7 @@ process of its own, by `cargo xtask bench checkpoint`: `measure.py WAY FOLDER GI
 import json
 import mmap
 import os
+import shutil
 import sys
 import threading
 import time
@@ -16,6 +17,10 @@ import torch
 PIECE = 8 << 20
 THREADS = 4
 
+SAVES = 4
+RESTORES = 2
+"""How often each is measured in a process."""
+
 
 def made(gib: float) -> dict[str, torch.Tensor]:
     """A transformer's weights: in each layer four large matrices, and some vectors. Random, so that nothing compresses it."""
@@ -26,9 +31,13 @@ def made(gib: float) -> dict[str, torch.Tensor]:
     random = np.random.default_rng(1)
     for number in range(layers):
         for name in ("attention.in", "attention.out", "mlp.in", "mlp.out"):
-            state[f"layers.{number}.{name}"] = torch.from_numpy(random.random((width, width), dtype=np.float32))
+            state[f"layers.{number}.{name}"] = torch.from_numpy(
+                random.random((width, width), dtype=np.float32)
+            )
         for name in ("norm1", "norm2", "bias1", "bias2", "bias3", "bias4"):
-            state[f"layers.{number}.{name}"] = torch.from_numpy(random.random(width, dtype=np.float32))
+            state[f"layers.{number}.{name}"] = torch.from_numpy(
+                random.random(width, dtype=np.float32)
+            )
     return state
 
 
@@ -86,6 +95,11 @@ class Way:
 
     def restore(self, step: int) -> None: ...
 
+    def drop(self, step: int) -> None:
+        """Makes room, when nothing is measured."""
+        path = self.place(step)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def end(self) -> None: ...
 
     def put(self, loaded: dict[str, torch.Tensor]) -> None:
@@ -101,7 +115,9 @@ class Bedplate(Way):
 
         # Its one line at the start measures the folder for 0.3 s: no part of a save.
         bedplate.Guard._announce = lambda guard: None
-        self.guard = bedplate.Guard(self.folder, {"model": self.state}, every=1, rng=False, keep=2).start()
+        self.guard = bedplate.Guard(
+            self.folder, {"model": self.state}, every=1, rng=False, keep=99
+        ).start()
 
     def save(self, step: int) -> None:
         self.guard.step(step)
@@ -113,10 +129,15 @@ class Bedplate(Way):
     def restore(self, step: int) -> None:
         import bedplate
 
-        guard = bedplate.Guard(self.folder, {"model": self.state}, every=None, rng=False).start()
+        guard = bedplate.Guard(
+            self.folder, {"model": self.state}, every=None, rng=False
+        ).start()
         if guard.last_step != step:
             raise SystemExit(f"restored step {guard.last_step}, not {step}")
         guard.close()
+
+    def drop(self, step: int) -> None:
+        shutil.rmtree(self.folder / f"step-{step:012}-g00000001")
 
 
 class TorchSave(Way):
@@ -205,7 +226,9 @@ class DcpAsync(Dcp):
     def save(self, step: int) -> None:
         import torch.distributed.checkpoint as dcp
 
-        self.future = dcp.async_save({"model": self.state}, checkpoint_id=self.place(step))
+        self.future = dcp.async_save(
+            {"model": self.state}, checkpoint_id=self.place(step)
+        )
 
     def durable(self) -> None:
         getattr(self.future, "upload_completion", self.future).result()
@@ -219,8 +242,12 @@ class Orbax(Way):
         import jax
         import orbax.checkpoint
 
-        self.arrays = {name: jax.numpy.array(tensor.numpy()) for name, tensor in self.state.items()}
-        self.state.update({name: torch.from_dlpack(array) for name, array in self.arrays.items()})
+        self.arrays = {
+            name: jax.numpy.array(tensor.numpy()) for name, tensor in self.state.items()
+        }
+        self.state.update(
+            {name: torch.from_dlpack(array) for name, array in self.arrays.items()}
+        )
         self.checkpointer = orbax.checkpoint.StandardCheckpointer()
 
     def save(self, step: int) -> None:
@@ -232,7 +259,10 @@ class Orbax(Way):
     def restore(self, step: int) -> None:
         import jax
 
-        forms = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in self.arrays.items()}
+        forms = {
+            name: jax.ShapeDtypeStruct(array.shape, array.dtype)
+            for name, array in self.arrays.items()
+        }
         found = self.checkpointer.restore(self.place(step), forms)
         self.put({name: torch.from_dlpack(array) for name, array in found.items()})
 
@@ -258,7 +288,12 @@ class Raw(Way):
 
     def each(self, work) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda at: work(at, self.view[at : min(at + PIECE, self.size)]), range(0, self.size, PIECE)))
+            list(
+                pool.map(
+                    lambda at: work(at, self.view[at : min(at + PIECE, self.size)]),
+                    range(0, self.size, PIECE),
+                )
+            )
 
     def save(self, step: int) -> None:
         file = os.open(self.place(step), os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
@@ -296,7 +331,9 @@ class RawCopied(Raw):
         super().restore(step)
         at = 0
         for tensor in self.state.values():
-            part = torch.frombuffer(self.view[at : at + tensor.nbytes], dtype=tensor.dtype)
+            part = torch.frombuffer(
+                self.view[at : at + tensor.nbytes], dtype=tensor.dtype
+            )
             tensor.copy_(part.view(tensor.shape))
             at += tensor.nbytes
         self.view = kept
@@ -311,6 +348,8 @@ class Copy(Way):
     def save(self, step: int) -> None:
         for name, tensor in self.state.items():
             self.to[name].copy_(tensor)
+
+    def drop(self, step: int) -> None: ...
 
     def restore(self, step: int) -> None:
         self.put(self.to)
@@ -354,24 +393,30 @@ def main() -> None:
     # The first save makes what later ones use again: memory, pools, plans.
     way.save(1)
     way.durable()
-    while threading.active_count() > 1 and any(thread.name == "bedplate-memory" for thread in threading.enumerate()):
+    while threading.active_count() > 1 and any(
+        thread.name == "bedplate-memory" for thread in threading.enumerate()
+    ):
         time.sleep(0.01)
-    os.sync()
-    # A step of training: what has not changed is not written again.
-    for tensor in state.values():
-        tensor += 1
     peak = memory("VmHWM:")
-    back(2 * size)
-    forget_peak()
-    begun = time.perf_counter()
-    way.save(2)
-    paused = time.perf_counter() - begun
-    way.durable()
-    durable = time.perf_counter() - begun
-    peak = max(peak, memory("VmHWM:")) - before
+    pauses, durables = [], []
+    last = 1 + SAVES
+    for step in range(2, last + 1):
+        # A step of training: what has not changed is not written again.
+        for tensor in state.values():
+            tensor += 1
+        back(2 * size)
+        forget_peak()
+        begun = time.perf_counter()
+        way.save(step)
+        pauses.append(time.perf_counter() - begun)
+        way.durable()
+        durables.append(time.perf_counter() - begun)
+        peak = max(peak, memory("VmHWM:"))
+        way.drop(step - 1)
+        os.sync()
     expected = {name: tensor.double().sum().item() for name, tensor in state.items()}
-    times = []
-    for drop in (True, False):
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for drop in (True, False) * RESTORES:
         for tensor in state.values():
             tensor.zero_()
         if drop:
@@ -381,12 +426,20 @@ def main() -> None:
                 path.read_bytes()
         back(2 * size)
         begun = time.perf_counter()
-        way.restore(2)
-        times.append(time.perf_counter() - begun)
-        if name != "raw" and expected != {name: tensor.double().sum().item() for name, tensor in state.items()}:
+        way.restore(last)
+        times[drop].append(time.perf_counter() - begun)
+        if name != "raw" and expected != {
+            name: tensor.double().sum().item() for name, tensor in state.items()
+        }:
             raise SystemExit("it restored something else")
     way.end()
-    print(json.dumps({"bytes": size, "paused": paused, "durable": durable, "peak": peak, "cold": times[0], "warm": times[1]}))
+    found = {
+        "paused": pauses,
+        "durable": durables,
+        "cold": times[True],
+        "warm": times[False],
+    }
+    print(json.dumps({"bytes": size, "peak": peak - before, **found}))
     sys.stdout.flush()
     # Threads of a library that go on are none of ours.
     os._exit(0)

@@ -47,15 +47,15 @@ const RAW: &str = "raw";
 const COPIED: &str = "raw+copy";
 const COPY: &str = "memcpy";
 
-/// One way in one round: seconds, and bytes.
-#[derive(Clone, Copy, Deserialize)]
+/// One way in one round: seconds of each save and restore, and bytes.
+#[derive(Deserialize)]
 struct Round {
     bytes: f64,
-    paused: f64,
-    durable: f64,
+    paused: Vec<f64>,
+    durable: Vec<f64>,
     peak: f64,
-    cold: f64,
-    warm: f64,
+    cold: Vec<f64>,
+    warm: Vec<f64>,
 }
 
 struct Measured {
@@ -66,8 +66,9 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(&self, value: fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().map(value))
+    /// The median of all that were measured in all rounds.
+    fn of(&self, values: fn(&Round) -> &[f64]) -> f64 {
+        median(self.rounds.iter().flat_map(values).copied())
     }
 }
 
@@ -126,19 +127,21 @@ fn introduction(versions: &str) -> String {
     let one = "float32 matrices of 16 MiB and vectors of 8 KiB, on the CPU";
     format!(
         "# Checkpoints: a state saved and restored\n\nWritten by `cargo xtask bench checkpoint`; {}; {versions}. The state: {one}. \
-         A way is run in a process of its own; its second save counts, after all of the state has changed. \
+         A way is run in a process of its own, with a first save that does not count and four that do, each after all of the state has changed, and two restores of each kind. \
          Pause: until the training loop may go on. Durable: until a loss of power costs nothing of it. Memory: the peak above the state itself, with all that a way keeps. \
          Restore: into the tensors that are there, with nothing of the files in the page cache (cold) and all (warm; O_DIRECT, ours and the device's, goes to the device all the same). \
          Memory is touched right before each phase: what a host has not given to a virtual machine, or took back some seconds after it was freed, costs whoever comes to it first several times the copy. \
-         The ways by turns, the median of each.\n",
+         The ways by turns, the median of all saves and restores of a way: single ones take twice the time where the host is slow with memory, or the device.\n",
         machine(),
     )
 }
 
 fn table(gib: u32, all: &[Measured]) -> String {
-    let bytes = all.iter().map(|one| one.of(|round| round.bytes)).find(|bytes| bytes.is_finite()).unwrap_or(f64::NAN);
-    let of = |way: &str, value| all.iter().find(|one| one.way == way).map_or(f64::NAN, |one| one.of(value));
-    let raw = |value| of(RAW, value);
+    let bytes = all.iter().find_map(|one| Some(one.rounds.first()?.bytes)).unwrap_or(f64::NAN);
+    let of = |way: &str, values: fn(&Round) -> &[f64]| {
+        all.iter().find(|one| one.way == way).map_or(f64::NAN, |one| one.of(values))
+    };
+    let raw = |values| of(RAW, values);
     let mut text = format!(
         "\n## {gib} GiB, rounds: {}\n\n\
          | way | pause, s | durable, s | GB/s | of the device | memory, GiB | restore cold, s | warm, s | how |\n\
@@ -151,21 +154,21 @@ fn table(gib: u32, all: &[Measured]) -> String {
             let _ = writeln!(text, "| {} | failed: {why} | | | | | | | {} |", one.way, one.how);
             continue;
         }
-        let durable = one.of(|round| round.durable);
+        let durable = one.of(|round| &round.durable);
         let _ = writeln!(
             text,
             "| {} | {:.3} | {durable:.3} | {:.2} | {:.0} % | {:.2} | {:.3} | {:.3} | {} |",
             one.way,
-            one.of(|round| round.paused),
+            one.of(|round| &round.paused),
             bytes / durable / 1e9,
-            raw(|round| round.durable) / durable * 100.0,
-            one.of(|round| round.peak) / f64::from(1 << 30),
-            one.of(|round| round.cold),
-            one.of(|round| round.warm),
+            raw(|round| &round.durable) / durable * 100.0,
+            median(one.rounds.iter().map(|round| round.peak)) / f64::from(1 << 30),
+            one.of(|round| &round.cold),
+            one.of(|round| &round.warm),
             one.how,
         );
     }
-    let ours = |value| of(OURS, value);
+    let ours = |values| of(OURS, values);
     let _ = write!(
         text,
         "\n| goal | wanted | measured |\n| --- | ---: | ---: |\n\
@@ -175,12 +178,12 @@ fn table(gib: u32, all: &[Measured]) -> String {
          | the pause beside a copy of the memory | 1.3 x | {:.2} x |\n\
          | a restore, cold, at the speed of a raw read | 90 % | {:.0} % |\n\
          | of a raw read into new memory and a copy, which all or nothing takes | | {:.0} % |\n",
-        raw(|round| round.durable) / ours(|round| round.durable) * 100.0,
-        of(COPIED, |round| round.durable) / ours(|round| round.durable) * 100.0,
-        of(DCP, |round| round.durable) / ours(|round| round.durable),
-        ours(|round| round.paused) / of(COPY, |round| round.paused),
-        raw(|round| round.cold) / ours(|round| round.cold) * 100.0,
-        of(COPIED, |round| round.cold) / ours(|round| round.cold) * 100.0,
+        raw(|round| &round.durable) / ours(|round| &round.durable) * 100.0,
+        of(COPIED, |round| &round.durable) / ours(|round| &round.durable) * 100.0,
+        of(DCP, |round| &round.durable) / ours(|round| &round.durable),
+        ours(|round| &round.paused) / of(COPY, |round| &round.paused),
+        raw(|round| &round.cold) / ours(|round| &round.cold) * 100.0,
+        of(COPIED, |round| &round.cold) / ours(|round| &round.cold) * 100.0,
     );
     text
 }
