@@ -355,7 +355,7 @@ fn a_bucket_is_told_of_as_a_folder_is() {
     insta::assert_snapshot!(bucket.bedplate(&["show", url, "--step", "100"]), @r"
     step-000000000100-g00000001
       run        llama-7
-      saved      2026-09-21 14:15:00 UTC by writer 1, 1 ranks
+      saved      2026-09-21 14:15:00 UTC by writer 1, 1 rank
       size       1.24 KiB
       metrics    loss 0.5
 

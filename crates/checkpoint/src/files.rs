@@ -9,7 +9,9 @@
 use std::io::{self, ErrorKind};
 
 use crate::name;
-use crate::transfer::THREADS;
+
+/// How many threads read or write a file at once.
+pub(crate) const THREADS: usize = 4;
 
 /// Where a store is kept.
 pub trait Files: Send + Sync {

@@ -14,7 +14,6 @@ use crate::dtype::DType;
 use crate::name::{StepId, is_plain};
 use crate::region::{Region, Runs, covers};
 use crate::safetensors::{METADATA, MOST_HEADER, PAGE};
-use crate::transfer::PIECE;
 
 /// The version that this program writes, and the newest it reads.
 pub const VERSION: u64 = 1;
@@ -24,6 +23,9 @@ pub(crate) const MOST_JSON: u64 = 256 << 20;
 
 /// Ranks of a checkpoint at most.
 pub(crate) const MOST_RANKS: u32 = 1 << 16;
+
+/// Bytes of a block, where checksums are cut, at most.
+pub(crate) const MOST_BLOCK: u64 = 8 << 20;
 
 /// Axes of a tensor at most.
 const MOST_AXES: usize = 64;
@@ -321,7 +323,7 @@ impl Part {
         {
             return Err(format!("{name} cannot have {bytes} bytes with a header of {header}"));
         }
-        if !block.is_power_of_two() || !(PAGE..=PIECE).contains(block) {
+        if !block.is_power_of_two() || !(PAGE..=MOST_BLOCK).contains(block) {
             return Err(format!("{name} cannot be cut into blocks of {block} bytes"));
         }
         Ok(())

@@ -7,16 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::data::Data;
 use crate::error::{Error, Result};
-use crate::files::{ReadAt, WriteAt};
-use crate::format::{DataFile, Digest, Record, cuts};
+use crate::files::{ReadAt, THREADS, WriteAt};
+use crate::format::{DataFile, Digest, MOST_BLOCK, Record, cuts};
 use crate::region::Runs;
 use crate::reuse::is_mostly;
 use crate::safetensors::PAGE;
 
-/// Bytes that are read or written at once, and how many threads do so. Measured: 8 MiB x 4 is as fast as an NVMe volume;
+/// Bytes that are read or written at once: whole blocks of any file. Measured: 8 MiB by 4 threads is as fast as an NVMe volume;
 /// more threads gain nothing, smaller pieces lose.
-pub(crate) const PIECE: u64 = 8 << 20;
-pub(crate) const THREADS: usize = 4;
+pub(crate) const PIECE: u64 = MOST_BLOCK;
 
 /// Where checksums are cut. Smaller: a slice reads less that it does not need. Larger: the list of checksums is shorter.
 pub(crate) const BLOCK: u64 = 1 << 20;

@@ -30,10 +30,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         line(
             "saved",
             format!(
-                "{} UTC by writer {}, {} ranks",
+                "{} UTC by writer {}, {} rank{}",
                 moment(manifest.created),
                 manifest.generation,
-                manifest.world_size()
+                manifest.world_size(),
+                if manifest.world_size() == 1 { "" } else { "s" }
             ),
         );
         let linked = checkpoint.linked_bytes();
