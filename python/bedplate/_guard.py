@@ -510,8 +510,8 @@ class Guard:
                         f"give a run of another size a folder of its own. Each rank saved its own {' and '.join(whose)}: "
                         "what is the same on all ranks can be named in replicated=, before it is saved"
                     )
-                one.node.pop("rng", None)
-                log.info("saved by %d ranks, resumed by %d: random number generators begin anew", ranks, self.world_size)
+                if "rng" not in self.state and one.node.pop("rng", None) is not None:
+                    log.info("saved by %d ranks, resumed by %d: random number generators begin anew", ranks, self.world_size)
             one.make_rooms()
             saved[:] = [one]
             return one.requests

@@ -7,6 +7,7 @@ import socket
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 SCRIPT = """
@@ -315,6 +316,25 @@ def test_what_is_the_same_on_all_ranks_is_written_once(job, tmp_path):
     assert [rank.ended() for rank in other] == [1] * 2
     assert "was saved by 3 ranks, and 2 would resume it" in other[0].text()
     assert "its own state['mine']:" in other[0].text()
+
+
+def test_a_generator_that_all_ranks_have_alike_goes_on_with_other_numbers_of_ranks(job):
+    script = """
+        import os, sys
+        import numpy as np
+        import bedplate
+        rng = np.random.default_rng(7)
+        with bedplate.Guard(sys.argv[1], {"rng": rng}, replicated=["rng"], every=None) as guard:
+            print("drew", rng.integers(1 << 40), flush=True)
+            guard.step((guard.last_step or 0) + 1)
+    """
+    drew = []
+    for size in (2, 1):
+        ranks = [job(script=script, RANK=str(rank), WORLD_SIZE=str(size)) for rank in range(size)]
+        assert [rank.ended() for rank in ranks] == [0] * size, ranks[0].text()
+        drew += ranks[0].said("drew")
+    rng = np.random.default_rng(7)
+    assert drew == [f"drew {rng.integers(1 << 40)}" for _ in range(2)]
 
 
 def test_what_is_called_the_same_and_is_not_is_told_and_not_published(job, tmp_path):
