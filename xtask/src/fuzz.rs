@@ -3,7 +3,6 @@
 //! Coverage comes from stable compiler flags; only `-Z` sanitizers would need a nightly compiler, and they look for
 //! memory errors, which safe Rust does not have. So `--sanitizer none` fuzzes with the project's own toolchain.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 
@@ -67,26 +66,26 @@ fn libfuzzer(target: &str, corpora: &[PathBuf], flags: &[&str]) -> Result<()> {
     let mut command = std::process::Command::new(program);
     command.current_dir(run::root()).args(["run", "--sanitizer", "none", target]).args(corpora).arg("--").args(flags);
     let mut child = command.stderr(Stdio::piped()).spawn().map_err(|error| format!("cargo fuzz: {error}"))?;
-    let mut told = VecDeque::new();
+    let mut told = Vec::new();
     run::each_line(child.stderr.take(), |line| {
         if is_progress(&line) {
             return;
         }
         eprintln!("{line}");
-        told.push_back(line);
-        if told.len() > TOLD {
-            told.pop_front();
+        // From where it says what went wrong; the rest is where the program was then.
+        if told.len() < TOLD && (!told.is_empty() || line.contains("panicked at") || line.contains("error")) {
+            told.push(line);
         }
     });
     let status = child.wait().map_err(|error| format!("cargo fuzz: {error}"))?;
     if status.success() {
         return Ok(());
     }
-    Err(format!("{target} ended with {status}:\n{}", Vec::from(told).join("\n")))
+    Err(format!("{target} ended with {status}:\n{}", told.join("\n")))
 }
 
 /// Lines of a failure that are told again.
-const TOLD: usize = 60;
+const TOLD: usize = 40;
 
 /// What libFuzzer tells of each input that it keeps, and of the words that it tried: thousands of lines, which hide in a log
 /// all that was said before them.

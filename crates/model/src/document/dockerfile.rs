@@ -125,12 +125,13 @@ impl Dockerfile {
                 Some((name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
             })
             .collect();
+        let origin = Origin(if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 });
         let stages = raw
             .stages()
             .map(|stage| Stage {
-                base: own(&stage.from.image),
-                name: stage.from.as_.as_ref().map(|(_, name)| own(name)),
-                instructions: stage.instructions.iter().filter_map(instruction).collect(),
+                base: origin.own(&stage.from.image),
+                name: stage.from.as_.as_ref().map(|(_, name)| origin.own(name)),
+                instructions: stage.instructions.iter().filter_map(|raw| origin.instruction(raw)).collect(),
             })
             .collect();
         Ok(Self { stages, global_args })
@@ -179,73 +180,87 @@ impl Dockerfile {
     }
 }
 
-fn span(range: &std::ops::Range<usize>) -> Span {
-    Span::new(range.start, range.end)
-}
+/// Where what was parsed begins in the file: the parser counts from behind a byte order mark.
+struct Origin(usize);
 
-fn own(text: &parse_dockerfile::UnescapedString<'_>) -> Text {
-    Text { text: text.value.trim().to_owned(), span: span(&text.span) }
-}
-
-fn command(raw: &RawCommand<'_>) -> Option<Command> {
-    match raw {
-        RawCommand::Exec(words) => Some(Command::Exec(words.value.iter().map(own).collect(), span(&words.span))),
-        RawCommand::Shell(text) => {
-            Some(Command::Shell(Text { text: text.value.trim().to_owned(), span: span(&text.span) }))
-        }
-        _ => None,
+impl Origin {
+    fn span(&self, range: &std::ops::Range<usize>) -> Span {
+        Span::new(self.0 + range.start, self.0 + range.end)
     }
-}
 
-fn instruction(raw: &Raw<'_>) -> Option<Instruction> {
-    let join = |keyword: &parse_dockerfile::Keyword, end: Span| Span { start: span(&keyword.span).start, end: end.end };
-    let copy = |keyword, options: &[parse_dockerfile::Flag<'_>], src: &[parse_dockerfile::Source<'_>], dest| {
-        let from = options.iter().find(|flag| flag.name.value == "from").and_then(|flag| flag.value.as_ref()).map(own);
-        let sources = src
-            .iter()
-            .filter_map(|source| match source {
-                parse_dockerfile::Source::Path(path) => Some(own(path)),
-                _ => None,
-            })
-            .collect();
-        let dest = own(dest);
-        Instruction { span: join(keyword, dest.span), what: What::Copy(sources, dest, from) }
-    };
-    let text = |keyword, arguments: &parse_dockerfile::UnescapedString<'_>, what: fn(Text) -> What| {
-        let arguments = own(arguments);
-        Instruction { span: join(keyword, arguments.span), what: what(arguments) }
-    };
-    Some(match raw {
-        Raw::Entrypoint(i) => {
-            let command = command(&i.arguments)?;
-            Instruction { span: join(&i.entrypoint, command.span()), what: What::Entrypoint(command) }
+    fn own(&self, text: &parse_dockerfile::UnescapedString<'_>) -> Text {
+        Text { text: text.value.trim().to_owned(), span: self.span(&text.span) }
+    }
+
+    fn command(&self, raw: &RawCommand<'_>) -> Option<Command> {
+        match raw {
+            RawCommand::Exec(words) => {
+                Some(Command::Exec(words.value.iter().map(|text| self.own(text)).collect(), self.span(&words.span)))
+            }
+            RawCommand::Shell(text) => {
+                Some(Command::Shell(Text { text: text.value.trim().to_owned(), span: self.span(&text.span) }))
+            }
+            _ => None,
         }
-        Raw::Cmd(i) => {
-            let command = command(&i.arguments)?;
-            Instruction { span: join(&i.cmd, command.span()), what: What::Cmd(command) }
-        }
-        Raw::Run(i) => {
-            let command = command(&i.arguments)?;
-            let text = match &command {
-                Command::Exec(words, span) => {
-                    Text { text: words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(" "), span: *span }
-                }
-                Command::Shell(text) => text.clone(),
-            };
-            Instruction { span: join(&i.run, text.span), what: What::Run(text) }
-        }
-        Raw::Shell(i) => Instruction {
-            span: i.arguments.last().map_or(span(&i.shell.span), |last| join(&i.shell, span(&last.span))),
-            what: What::Shell(i.arguments.iter().map(own).collect()),
-        },
-        Raw::User(i) => text(&i.user, &i.arguments, What::User),
-        Raw::Workdir(i) => text(&i.workdir, &i.arguments, What::Workdir),
-        Raw::Env(i) => text(&i.env, &i.arguments, What::Env),
-        Raw::Stopsignal(i) => text(&i.stopsignal, &i.arguments, What::StopSignal),
-        Raw::Copy(i) => copy(&i.copy, &i.options, &i.src, &i.dest),
-        Raw::Add(i) => copy(&i.add, &i.options, &i.src, &i.dest),
-        _ => return None,
-    })
+    }
+
+    fn instruction(&self, raw: &Raw<'_>) -> Option<Instruction> {
+        let join = |keyword: &parse_dockerfile::Keyword, end: Span| Span {
+            start: self.span(&keyword.span).start,
+            end: end.end,
+        };
+        let copy = |keyword, options: &[parse_dockerfile::Flag<'_>], src: &[parse_dockerfile::Source<'_>], dest| {
+            let from = options
+                .iter()
+                .find(|flag| flag.name.value == "from")
+                .and_then(|flag| flag.value.as_ref())
+                .map(|text| self.own(text));
+            let sources = src
+                .iter()
+                .filter_map(|source| match source {
+                    parse_dockerfile::Source::Path(path) => Some(self.own(path)),
+                    _ => None,
+                })
+                .collect();
+            let dest = self.own(dest);
+            Instruction { span: join(keyword, dest.span), what: What::Copy(sources, dest, from) }
+        };
+        let text = |keyword, arguments: &parse_dockerfile::UnescapedString<'_>, what: fn(Text) -> What| {
+            let arguments = self.own(arguments);
+            Instruction { span: join(keyword, arguments.span), what: what(arguments) }
+        };
+        Some(match raw {
+            Raw::Entrypoint(i) => {
+                let command = self.command(&i.arguments)?;
+                Instruction { span: join(&i.entrypoint, command.span()), what: What::Entrypoint(command) }
+            }
+            Raw::Cmd(i) => {
+                let command = self.command(&i.arguments)?;
+                Instruction { span: join(&i.cmd, command.span()), what: What::Cmd(command) }
+            }
+            Raw::Run(i) => {
+                let command = self.command(&i.arguments)?;
+                let text = match &command {
+                    Command::Exec(words, span) => {
+                        Text { text: words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(" "), span: *span }
+                    }
+                    Command::Shell(text) => text.clone(),
+                };
+                Instruction { span: join(&i.run, text.span), what: What::Run(text) }
+            }
+            Raw::Shell(i) => Instruction {
+                span: i.arguments.last().map_or(self.span(&i.shell.span), |last| join(&i.shell, self.span(&last.span))),
+                what: What::Shell(i.arguments.iter().map(|text| self.own(text)).collect()),
+            },
+            Raw::User(i) => text(&i.user, &i.arguments, What::User),
+            Raw::Workdir(i) => text(&i.workdir, &i.arguments, What::Workdir),
+            Raw::Env(i) => text(&i.env, &i.arguments, What::Env),
+            Raw::Stopsignal(i) => text(&i.stopsignal, &i.arguments, What::StopSignal),
+            Raw::Copy(i) => copy(&i.copy, &i.options, &i.src, &i.dest),
+            Raw::Add(i) => copy(&i.add, &i.options, &i.src, &i.dest),
+            _ => return None,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -260,6 +275,18 @@ mod tests {
         assert_eq!(file.entrypoint().unwrap().words(), ["tini", "--"]);
         assert_eq!(file.cmd().unwrap().words(), ["python", "a.py"]);
         assert_eq!(&text[file.cmd().unwrap().span().range()], "[\"python\", \"a.py\"]");
+    }
+
+    /// Every place was three bytes early, and one of them within a character.
+    #[test]
+    fn a_byte_order_mark_moves_no_place() {
+        let text = "\u{feff}FROM python AS base\nCOPY a.py /app/\nUSER 1000\nCMD python é";
+        let file = Dockerfile::parse(text, &Limits::DEFAULT).unwrap();
+        let stage = &file.stages[0];
+        assert_eq!(&text[stage.base.span.range()], "python");
+        let instructions: Vec<_> = stage.instructions.iter().map(|one| &text[one.span.range()]).collect();
+        assert_eq!(instructions, ["COPY a.py /app/", "USER 1000", "CMD python é"]);
+        assert_eq!(&text[file.cmd().unwrap().span().range()], "python é");
     }
 
     #[test]
