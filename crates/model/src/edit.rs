@@ -6,7 +6,7 @@
 
 use serde_json::Value as Json;
 
-use crate::document::{Limits, parse};
+use crate::document::{Limits, beginning, parse};
 use crate::finding::Edit;
 use crate::path::{FieldPath, Segment};
 use crate::value::{Node, Span, Style, Value};
@@ -269,8 +269,7 @@ fn remove(text: &str, root: &Node<'_>, path: &FieldPath) -> Option<Span> {
 }
 
 fn line_start(text: &str, at: u32) -> usize {
-    let start = text[..at as usize].rfind('\n').map_or(0, |newline| newline + 1);
-    if start == 0 && text.starts_with('\u{feff}') { 3 } else { start }
+    text[..at as usize].rfind('\n').map_or_else(|| beginning(text), |newline| newline + 1)
 }
 
 fn column(text: &str, at: u32) -> usize {

@@ -9,9 +9,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bedplate_cluster::Cluster;
-use bedplate_cluster::clock;
 use bedplate_cluster::standing::Found;
+use bedplate_cluster::{Cluster, clock};
 use bedplate_guarantees::find;
 use bedplate_model::{Guarantee, Severity};
 use bedplate_report::policy::Policy;

@@ -10,8 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bedplate_cluster::Cluster;
-use bedplate_cluster::clock;
+use bedplate_cluster::{Cluster, clock};
 use bedplate_model::Profile;
 use bedplate_model::moment::timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bedplate_cluster::Cluster;
-use bedplate_cluster::clock;
 use bedplate_cluster::trail::{Entry, What};
+use bedplate_cluster::{Cluster, clock};
 use bedplate_model::{Exemption, names};
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll, select_all};

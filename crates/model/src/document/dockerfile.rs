@@ -125,7 +125,7 @@ impl Dockerfile {
                 Some((name.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
             })
             .collect();
-        let origin = Origin(if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 });
+        let origin = Origin(super::beginning(text));
         let stages = raw
             .stages()
             .map(|stage| Stage {

@@ -21,6 +21,12 @@ pub use yaml::{Document, Parsed, parse, parse_slowly};
 
 use crate::value::Span;
 
+/// Where a text begins: behind a byte order mark, where it has one.
+pub(crate) fn beginning(text: &str) -> usize {
+    let mark = '\u{feff}';
+    if text.starts_with(mark) { mark.len_utf8() } else { 0 }
+}
+
 /// Bounds on what one file may ask of us. They hold for every kind of file.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

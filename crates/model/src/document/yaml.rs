@@ -95,7 +95,7 @@ fn mib(bytes: usize) -> String {
 /// YAML scalar may contain one.
 pub(super) fn cut(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
-    let mut start = if text.starts_with('\u{feff}') { 3 } else { 0 };
+    let mut start = super::beginning(text);
     let mut ranges = Vec::new();
     static MARKER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\n---"));
     for at in MARKER.find_iter(bytes) {

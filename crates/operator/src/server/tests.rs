@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use bedplate_cluster::clock::now;
 use bedplate_guarantees::check::Run;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -52,10 +53,6 @@ struct World {
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<usize>,
     metrics: Arc<Metrics>,
-}
-
-fn now() -> u64 {
-    bedplate_cluster::clock::now()
 }
 
 fn serving(authority: &Pair) -> Pair {

@@ -27,14 +27,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Error> {
         let mut text = format!("{}\n", checkpoint.id());
         let mut line = |what: &str, value: String| text.push_str(&format!("  {what:<10} {value}\n"));
         line("run", manifest.run.clone());
+        let ranks = manifest.world_size();
         line(
             "saved",
             format!(
-                "{} UTC by writer {}, {} rank{}",
+                "{} UTC by writer {}, {ranks} {}",
                 moment(manifest.created),
                 manifest.generation,
-                manifest.world_size(),
-                if manifest.world_size() == 1 { "" } else { "s" }
+                if ranks == 1 { "rank" } else { "ranks" }
             ),
         );
         let linked = checkpoint.linked_bytes();
